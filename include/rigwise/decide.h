@@ -1,0 +1,125 @@
+// Decide: the user's sealed statement against what the runs showed.
+//
+// Three things live here: the threshold language, lab.toml (the Statement), and the ladder that
+// ends in one of five verdicts. Pure functions; files are read and written only by the two lab.toml
+// functions.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rigwise/compare.h"
+#include "rigwise/finding.h"
+#include "rigwise/ledger.h"
+#include "rigwise/result.h"
+#include "rigwise/run.h"
+
+namespace rigwise {
+
+// ----------------------------------------------------------------------------------------------
+// threshold language
+
+enum class Metric {
+  wall_clock,
+  tokens_per_s,
+  samples_per_s,
+  steps_per_s,
+  step_time,
+  peak_memory,
+  checkpoint_time,
+  evaluation_delay
+};
+enum class Relation { less_equal, less, greater_equal, greater };
+
+/// `wall_clock(3000 steps) <= 5h`, `tokens_per_s >= 1.4x` (against the baseline), `peak_memory <=
+/// 22GiB`.
+struct Threshold {
+  Metric metric = Metric::wall_clock;
+  std::optional<double> work = {};  // the 3000 of wall_clock(3000 steps)
+  std::string work_unit = {};       // "steps", "samples", "tokens"
+  Relation relation = Relation::less_equal;
+  double value = 0;       // seconds, bytes, per second, or a factor
+  bool relative = false;  // "1.4x": a factor of the baseline
+  std::string text = {};  // as written
+};
+
+/// Errors: usage, with the text, a caret under the character where reading stopped, what was
+/// expected there, and the nearest known metric or unit.
+Result<Threshold> parse_threshold(std::string_view text);
+
+/// What is missing for a claim to be tested, with an example; empty = a metric, a number and a
+/// reason are there. "training is slow" and "we need two GPUs" are the cases it exists for.
+std::vector<std::string> statement_gaps(const Statement& statement);
+
+// ----------------------------------------------------------------------------------------------
+// lab.toml
+
+/// A path to lab.toml's [experiment] table → Statement with its hash.
+/// Errors: not_found, malformed (line and column), usage (threshold: caret).
+Result<Statement> read_lab(const std::filesystem::path& path);
+
+/// Writes lab.toml, keeping every table and comment it does not own. Errors: io, usage
+/// (statement_gaps).
+Status write_lab(const std::filesystem::path& path, const Statement& statement);
+
+std::string statement_hash(const Statement& statement);  // SHA-256, hex
+
+// ----------------------------------------------------------------------------------------------
+// the ladder
+
+enum class DecisionVerdict { keep, simplify, fix_first, stop, not_shown };
+
+/// One sentence of the record and what it rests on.
+struct Sentence {
+  std::string text = {};
+  std::vector<Evidence> evidence = {};
+};
+
+struct Decision {
+  std::string experiment = {};
+  DecisionVerdict verdict = DecisionVerdict::not_shown;
+  std::optional<std::string> fix =
+      {};  // a ledger class, or environment, link, heat, power, memory_fit, single_run
+  std::vector<Sentence> reasons = {};
+  std::string next_action = {};
+  Statement statement = {};
+  std::vector<std::string> amendments =
+      {};                              // statement changed after a run had started: what, when
+  std::vector<Sentence> summary = {};  // Evidence summary
+  std::vector<Sentence> baseline_result = {}, candidate_result = {}, side_effects = {};
+  std::string rung = {};  // id of the rung of the ladder that decided
+  int rules_version = 0;
+};
+
+/// What the ladder looks at. Facts that only the user knows (demos wait for training, many users,
+/// backups …) come from lab.toml's statement texts and its [context] table.
+struct LabContext {
+  bool fits_on_one = true;  // false: the statement or a run shows that it does not fit
+  std::optional<bool> fits_known = {};
+  std::vector<std::string> waits_for_training = {};  // "evaluation", "demos"
+  std::vector<std::string> tried = {};   // "quantisation", "lora", "sequence", "checkpointing"
+  std::vector<std::string> agenda = {};  // "users", "backups", "failures", "heat"
+};
+Result<LabContext> read_context(const std::filesystem::path& lab_toml);
+
+struct DecideInput {
+  Statement statement = {};
+  LabContext context = {};
+  std::vector<Run> baseline = {}, candidate = {};
+  std::vector<Ledger> baseline_ledgers = {}, candidate_ledgers = {};
+  std::optional<Comparison> comparison = {};
+};
+
+Decision decide(const DecideInput& input);
+
+/// Is the threshold met by this candidate? "met", "missed" or "not shown", from intervals, never
+/// from a point alone.
+ThresholdOutcome judge(const Threshold& threshold, const DecideInput& input);
+
+std::string_view to_string(DecisionVerdict verdict);
+std::string_view to_string(Metric metric);
+
+}  // namespace rigwise

@@ -1,0 +1,52 @@
+// Record: `rigwise run`. Front → recorder → keeper → command; nothing here may ever harm the
+// command.
+//
+//   front     the process the user started: passes signals, stdin and window size through, returns
+//   the status recorder  samples, reads the log, watches checkpoints; may be killed at any instant
+//   keeper    moves the command's bytes to the log and the terminal, waits for its exit, hands the
+//   status over
+//
+// The recorder is an ancestor of the command, so that default kernels let it read the command's
+// state.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rigwise/result.h"
+#include "rigwise/run.h"
+
+namespace rigwise {
+
+struct RecordOptions {
+  std::filesystem::path root = {};  // where run directories lie
+  std::string name = {};
+  std::vector<std::string> command = {};  // argv
+  double interval_s = 1;
+  bool detach = false;
+  std::optional<Statement> statement = {};
+  std::filesystem::path host_root = "/";  // a recorded machine, in tests
+};
+
+struct RecordOutcome {
+  int exit_code = 0;  // the command's own; 128+N by signal; 127 not found; 126 not executable
+  std::optional<std::filesystem::path> dir =
+      {};  // empty: trained unrecorded, a warning was printed
+  bool detached = false;
+};
+
+/// Runs the command and records it. Prints nothing but warnings on stderr. Does not return in the
+/// child processes.
+RecordOutcome record_run(const RecordOptions& options);
+
+/// Joins a detached run's terminal; returns when it ends or the user leaves (Ctrl-\ d).
+/// Errors: not_found (no keeper listens), conflict (somebody else is attached).
+Result<int> attach_run(const std::filesystem::path& run_dir);
+
+/// Pauses or resumes sampling of a live run (bench: the recorder's own cost is measured inside a
+/// run).
+Status pause_recorder(const std::filesystem::path& run_dir, bool pause);
+
+}  // namespace rigwise

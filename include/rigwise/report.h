@@ -1,0 +1,65 @@
+// Report: text, JSON, Markdown and HTML of the same values. Pure: values in, one string out;
+// nothing is read or printed.
+//
+// JSON documents carry "schema": 1 and the fields of docs/json.md. Text fits `width` columns, never
+// wraps a number, and says the same with and without colour.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "rigwise/compare.h"
+#include "rigwise/decide.h"
+#include "rigwise/ledger.h"
+#include "rigwise/run.h"
+
+namespace rigwise {
+
+struct TextStyle {
+  bool colour = false;
+  int width = 80;
+};
+
+std::string run_json(const Run& run);
+std::string run_text(const Run& run, const TextStyle& style);
+std::string runs_json(const std::vector<Run>& runs);
+std::string runs_text(const std::vector<Run>& runs, const TextStyle& style);
+
+std::string ledger_json(const Ledger& ledger);
+std::string ledger_text(const Ledger& ledger, const Run& run, const TextStyle& style);
+
+std::string comparison_json(const Comparison& comparison);
+std::string comparison_text(const Comparison& comparison, const TextStyle& style);
+
+std::string decision_json(const Decision& decision);
+std::string decision_text(const Decision& decision, const TextStyle& style);
+std::string decision_markdown(const Decision& decision, const Comparison* comparison);
+
+/// The closing lines of `run` (without the "rigwise: " of the first).
+std::string run_closing_text(const Run& run, const Ledger* ledger, const TextStyle& style);
+
+/// Everything the page draws of one run, thinned to at most `max_points` a series (extremes kept).
+struct ReportRun {
+  const Run* run = nullptr;
+  const Ledger* ledger = nullptr;
+  Rows<StepRecord> steps = {};
+  Rows<Event> events = {};
+  Rows<GpuSample> gpu = {};
+  Rows<HostSample> host = {};
+  Rows<DiskSample> disk = {};
+  Environment environment = {};
+};
+
+struct ReportInput {
+  std::vector<ReportRun> runs =
+      {};  // baseline runs first; the first of each name is drawn by default
+  const Comparison* comparison = nullptr;
+  const Decision* decision = nullptr;
+  std::size_t max_points = 2000;
+};
+
+/// One self-contained HTML file: no network, no script from elsewhere; every string of a run is
+/// escaped.
+std::string report_html(const ReportInput& input);
+
+}  // namespace rigwise

@@ -1,0 +1,444 @@
+// The nouns of the spine: what a run directory holds (format 1; docs/run-directory.md owns the
+// details).
+//
+// Every instant `t_s` is seconds since the command was started, on the monotonic clock; run.json
+// holds the wall clock beside it, so a clock jump changes nothing. Every figure carries its unit in
+// its name. `optional` without a value means "this machine, driver or log does not say": never 0.
+//
+// Threads: plain values, no locks. Reading functions may run while another process appends: they
+// see whole rows only.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rigwise/result.h"
+
+namespace rigwise {
+
+inline constexpr int kRunFormat = 1;
+
+// ----------------------------------------------------------------------------------------------
+// what the log said
+
+enum class RecordKind {
+  train,     // a training metric entry
+  eval,      // an evaluation result
+  progress,  // a bar refresh with a counter or rate but no metric
+  system,    // memory only
+  summary,   // end-of-run totals
+};
+
+/// One metric-bearing entry of a training log: only what the entry itself states. One row of
+/// steps.csv.
+struct StepRecord {
+  double t_s = 0;  // when its bytes were received
+  RecordKind kind = RecordKind::train;
+  std::optional<std::int64_t> step = {};         // as printed: 0- or 1-based
+  std::optional<std::int64_t> steps_total = {};  // of a bar "12/200"
+  std::optional<double> epoch = {};
+  std::optional<double> loss = {};  // may be nan or inf: the log said so
+  std::optional<double> eval_loss = {};
+  std::optional<double> lr = {};
+  std::optional<double> grad_norm = {};
+  std::optional<double> step_time_s = {};
+  std::optional<double> steps_per_s = {};
+  std::optional<double> samples_per_s = {};
+  std::optional<double> tokens_per_s = {};
+  std::optional<double> tokens_seen = {};  // cumulative, as stated
+  std::optional<double> runtime_s =
+      {};  // of a summary (train_runtime) or an evaluation (eval_runtime)
+  std::optional<double> mem_gib = {};
+  std::optional<double> mfu_frac = {};
+  std::optional<int> rank = {};
+  bool per_device = false;      // rates are per device, not global
+  std::string log_file = {};    // "log/out.log"
+  std::int64_t log_line = 0;    // 1-based; 0 where unknown
+  std::string log_format = {};  // which reader matched: "hf_dict", "key_value", "jsonl", "bar"
+};
+
+enum class EventKind {
+  checkpoint,  // [t_s, t_end_s] first write to last close of one checkpoint
+  evaluation,  // training waited for an evaluation
+  phase,       // startup phases: imports, model load, tokenising
+  train_end,   // the trainer said it was done
+  throttle,
+  gap,
+  profile_window,
+  warning,
+  error,
+  recorder,  // the recorder's own doings: paused, resumed, a source hung
+};
+
+/// Something that happened, from the log or the file system. One row of events.csv.
+struct Event {
+  double t_s = 0;
+  std::optional<double> t_end_s = {};
+  EventKind kind = EventKind::warning;
+  std::string name = {};  // checkpoint path as seen, evaluation set, source name
+  std::string state =
+      {};  // checkpoint: "complete", "torn", "open" (still being written when the record ends)
+  std::optional<std::int64_t> step = {};
+  std::optional<std::int64_t> size_bytes = {};
+  std::optional<std::int64_t> files = {};
+  std::optional<int> rank = {};
+  std::string how = {};     // "filesystem", "log", "recorder"
+  std::string detail = {};  // free text, already free of control characters
+};
+
+/// What a reader could and could not use. A result that rests on lossy input says so.
+struct ReadStatistics {
+  std::int64_t lines = 0, matched = 0, skipped = 0, malformed = 0;
+  std::int64_t first_bad_line = 0;  // 1-based; 0 = none
+  std::string first_bad_text = {};
+};
+
+// ----------------------------------------------------------------------------------------------
+// what the machine did
+
+/// One GPU at one instant (a row of watch/HOST.gpu.csv). Cumulative counters are as the device
+/// gives them.
+struct GpuSample {
+  double t_s = 0;
+  int gpu = 0;  // index as the driver counts
+  std::optional<double> util_frac, mem_util_frac;
+  std::optional<double> used_bytes, total_bytes;
+  std::optional<double> temp_c, temp_mem_c;
+  std::optional<double> power_w, power_limit_w, energy_j;
+  std::optional<double> sm_clock_mhz, mem_clock_mhz, sm_clock_max_mhz;
+  std::optional<double> pcie_gen, pcie_gen_max, pcie_width, pcie_width_max;
+  std::optional<double> pcie_tx_bytes, pcie_rx_bytes;  // cumulative
+  std::optional<double> throttle_reasons;              // NVML's bit mask at this instant
+  // Cumulative seconds for which clocks were held down, by cause (NVML field values 74, 76, 269,
+  // 270, 271).
+  std::optional<double> held_power_s, held_sync_s, held_sw_thermal_s, held_hw_thermal_s,
+      held_brake_s;
+  std::optional<double> fan_frac;
+  std::optional<double> tree_processes,
+      other_processes;                    // compute processes of the run, and of others (slow tier)
+  std::optional<double> tree_used_bytes;  // device memory held by the run's processes (slow tier)
+};
+
+/// The host at one instant (watch/HOST.host.csv).
+struct HostSample {
+  double t_s = 0;
+  std::optional<double> cpu_busy_s, cpu_iowait_s,
+      cpu_steal_s;  // cumulative over all CPUs since boot
+  std::optional<double>
+      tree_cpu_s;  // cumulative CPU of the command's process tree, ended children included
+  std::optional<double> own_cpu_s;     // of rigwise's own processes
+  std::optional<double> others_cpu_s;  // CPU that everything else took since the run's start
+  std::optional<double>
+      tree_run_delay_s;  // seconds the tree's threads stood in a run queue (schedstat)
+  std::optional<double> tree_rss_bytes, tree_processes, tree_threads;
+  std::optional<double> load1;
+  std::optional<double> mem_total_bytes, mem_available_bytes, swap_used_bytes, dirty_bytes,
+      writeback_bytes;
+  std::optional<double> psi_cpu_some_s, psi_io_some_s, psi_io_full_s, psi_mem_some_s,
+      psi_mem_full_s;                      // cumulative
+  std::optional<double> temp_cpu_c;        // hottest CPU sensor
+  std::optional<double> package_energy_j;  // RAPL, cumulative, all packages
+  std::optional<double> wall_unix_s;       // wall clock at this tick: shows clock jumps
+  std::string top_other =
+      {};  // the other process with most CPU since the last slow tick: "chrome:4127"
+};
+
+/// One block device (watch/HOST.disk.csv) or one file system (device = mount point, capacity
+/// columns only).
+struct DiskSample {
+  double t_s = 0;
+  std::string device = {};
+  std::optional<double> read_bytes, write_bytes, reads, writes;  // cumulative
+  std::optional<double> read_time_s, write_time_s,
+      busy_s;                         // cumulative, as iostat's await and %util rest on
+  std::optional<double> queue_depth;  // requests in flight at this instant
+  std::optional<double> fs_total_bytes, fs_free_bytes, fs_free_inodes;
+};
+
+/// One network interface (watch/HOST.net.csv); cumulative.
+struct NetSample {
+  double t_s = 0;
+  std::string interface = {};
+  std::optional<double> rx_bytes, tx_bytes, rx_drops, tx_drops, rx_errors, tx_errors,
+      link_bytes_per_s;
+};
+
+/// One process of the command's tree (watch/HOST.proc.csv).
+struct ProcSample {
+  double t_s = 0;
+  int pid = 0, ppid = 0;
+  std::string role = {};  // "launcher", "rank", "loader" (a data-loader worker), "other"
+  std::optional<int> rank = {};
+  std::string comm = {};
+  std::optional<double> cpu_s, run_delay_s, rss_bytes, read_bytes, write_bytes;
+  std::optional<double> threads, threads_running, threads_disk_wait;
+  std::string main_state = {};  // R, S, D, T, Z of the main thread
+};
+
+/// What the recorder itself cost up to this instant (watch/HOST.self.csv).
+struct SelfSample {
+  double t_s = 0;
+  std::optional<double> cpu_s, rss_bytes, peak_rss_bytes, tick_s, longest_tick_s;
+  std::optional<double> dropped;  // source readings dropped so far (hung or late)
+  std::optional<double> keeper_cpu_s;
+  std::string paused = {};  // "1" while sampling is paused
+};
+
+// ----------------------------------------------------------------------------------------------
+// what was run, on what
+
+/// A setting or identity of the run that decides comparability. `key` is one of kFactKeys
+/// (docs/run-directory.md).
+struct Fact {
+  std::string key = {};    // "global_batch"
+  std::string value = {};  // "8"
+  std::string source =
+      {};  // where it was read: "argv --per_device_train_batch_size", "log/out.log:12"
+};
+
+/// Software of one host: env/HOST.json. Flat, so that two can be laid side by side.
+struct Environment {
+  std::string host = {};
+  std::map<std::string, std::string> versions =
+      {};  // "python", "torch", "cuda", "nccl", "driver", "kernel", …
+  std::map<std::string, std::string> variables =
+      {};                                        // environment variables, allow-listed values only
+  std::vector<std::string> variable_names = {};  // the other variables, names only
+  std::map<std::string, std::string> facts =
+      {};  // "container", "python_path", "git_commit", "git_dirty_hash", …
+  std::vector<std::string> missing = {};  // what could not be read, and why
+};
+
+struct GpuDevice {
+  int gpu = 0;
+  std::string name = {}, uuid = {}, pci_address = {}, vendor = {};
+  std::optional<double> total_bytes, power_limit_w, power_limit_max_w, slowdown_c, shutdown_c;
+  std::optional<int> pcie_gen_max, pcie_width_max, numa_node;
+  std::vector<std::string> pci_path = {};  // root port first: "0000:00:01.0 x16 16.0 GT/s"
+};
+
+struct Disk {
+  std::string device = {}, model = {};
+  bool rotational = false;
+  std::optional<double> size_bytes = {};
+};
+struct Mount {
+  std::string path = {}, device = {}, fs_type = {};
+  bool network = false;
+  std::optional<double> total_bytes = {}, free_bytes = {};
+};
+struct Nic {
+  std::string interface = {}, driver = {};
+  std::optional<double> link_bytes_per_s = {};
+};
+
+/// Hardware and topology of one host: rig/HOST.json.
+struct Rig {
+  std::string host = {};
+  std::string cpu_model = {};
+  std::optional<int> sockets = {}, cores = {}, threads = {}, numa_nodes = {};
+  std::optional<int> cpus_allowed = {};  // by affinity and cgroup quota
+  std::optional<double> mem_bytes = {};
+  std::vector<GpuDevice> gpus = {};
+  std::vector<Disk> disks = {};
+  std::vector<Mount> mounts = {};  // those that the run touches
+  std::vector<Nic> nics = {};
+  std::vector<std::string> missing = {};
+};
+
+/// The user's statement, sealed before the runs (lab.toml, `rigwise init`). `hash` is SHA-256 over
+/// the fields in this order, each followed by a newline; `sealed_unix_s` is when it was first
+/// written with this hash.
+struct Statement {
+  std::string bottleneck = {}, threshold = {}, option = {}, reason = {}, stop = {};
+  std::string baseline = {}, candidate = {};  // names of the runs it speaks of
+  std::string experiment = {};                // names runs/decisions/<experiment>
+  std::string hash = {};
+  std::optional<double> sealed_unix_s = {};
+};
+
+struct RecorderCost {
+  std::optional<double> cpu_s, peak_rss_bytes, longest_tick_s, keeper_cpu_s;
+  std::int64_t dropped_readings = 0;
+  std::int64_t lost_log_bytes = 0;  // bytes that reached the terminal but not the log (full disk)
+};
+
+/// How the command ended. Exactly one of exit_status and signal is set once state is not "running".
+struct Ending {
+  std::optional<int> exit_status = {};
+  std::optional<int> signal = {};
+  std::string reason =
+      {};  // "exited", "signal SIGKILL", "not found", "not executable", "status lost"
+  double wall_s = 0;
+};
+
+/// run.json.
+struct RunInfo {
+  std::string id = {};                    // "20261123-141502-two-gpu": also the folder's name
+  std::string name = {};                  // "two-gpu"; may repeat
+  std::vector<std::string> command = {};  // argv, secrets masked
+  std::string cwd = {};
+  std::string host = {};
+  double start_unix_s = 0;
+  double start_monotonic_s = 0;  // CLOCK_MONOTONIC at t_s = 0
+  std::string boot_id = {};
+  std::string version = {};  // of rigwise
+  double interval_s = 1;
+  bool on_terminal = false;
+  std::optional<Statement> statement = {};
+  std::optional<int> ranks_asked = {}, ranks_trained = {};
+  std::string ranks_why = {};  // "torchrun --nproc_per_node 2"; and what showed the trained ones
+  std::vector<Fact> facts = {};
+  std::optional<ReadStatistics> log_reading = {};
+  std::optional<Ending> ending = {};  // empty while running
+  std::optional<RecorderCost> recorder = {};
+  std::map<std::string, std::string> digests = {};  // file → "sha256:…"
+  std::vector<std::string> missing = {};            // what the recorder knows it could not record
+  std::vector<std::string> warnings = {};           // "the command printed the value of HF_TOKEN"
+};
+
+enum class RunState { running, finished, torn };
+
+/// An opened run directory. Tables are read on demand with the functions below.
+struct Run {
+  std::filesystem::path dir = {};
+  RunInfo info = {};
+  RunState state = RunState::running;
+  std::vector<std::string> missing =
+      {};  // info.missing and what open() itself found torn or absent, in words
+
+  /// Wall seconds: the ending's, else the last instant that any file of the run mentions.
+  double wall_s = 0;
+};
+
+// ----------------------------------------------------------------------------------------------
+// opening and reading
+
+/// Reads run.json and looks at every other file; never repairs. A directory whose writer died is
+/// `torn`, with what is missing in words; one whose recorder or keeper still lives is `running`.
+/// Errors: not_found (no run.json), malformed (run.json does not parse: place named), io.
+Result<Run> open_run(const std::filesystem::path& dir);
+
+/// Rows of a table that do not parse are skipped and counted in `bad_rows`; a half last row is not
+/// a bad row.
+template <class T>
+struct Rows {
+  std::vector<T> rows = {};
+  std::int64_t bad_rows = 0;
+  bool present = false;   // the file exists
+  std::string file = {};  // relative to the run directory
+};
+
+Result<Rows<StepRecord>> read_steps(const Run& run);
+Result<Rows<Event>> read_events(const Run& run);
+Result<Rows<GpuSample>> read_gpu(const Run& run, const std::string& host);
+Result<Rows<HostSample>> read_host(const Run& run, const std::string& host);
+Result<Rows<DiskSample>> read_disk(const Run& run, const std::string& host);
+Result<Rows<NetSample>> read_net(const Run& run, const std::string& host);
+Result<Rows<ProcSample>> read_proc(const Run& run, const std::string& host);
+Result<Rows<SelfSample>> read_self(const Run& run, const std::string& host);
+
+/// Receive times of the log: after the first `offset_bytes` bytes of `file`, the clock showed
+/// `t_s`.
+struct LogMark {
+  std::int64_t offset_bytes = 0;
+  double t_s = 0;
+};
+Result<Rows<LogMark>> read_log_index(const Run& run, std::string_view file);  // "out" or "err"
+
+Result<Environment> read_environment(const Run& run, const std::string& host);
+Result<Rig> read_rig(const Run& run, const std::string& host);
+std::vector<std::string> hosts_of(
+    const Run& run);  // those with any watch, env or rig file; the run's own host first
+
+/// The root under which runs lie: `flag`, else $RIGWISE_RUNS, else "./runs".
+std::filesystem::path runs_root(const std::optional<std::string>& flag);
+
+/// Every run directory under `root`, oldest first. Folders that are not runs are passed over.
+std::vector<Run> list_runs(const std::filesystem::path& root);
+
+/// All runs of that name (or that id, or that path), oldest first. Errors: not_found, with the
+/// nearest name as hint.
+Result<std::vector<Run>> find_runs(const std::filesystem::path& root, const std::string& name);
+
+std::string_view to_string(RunState state);
+std::string_view to_string(RecordKind kind);
+std::string_view to_string(EventKind kind);
+
+// ----------------------------------------------------------------------------------------------
+// writing
+
+/// One append-only file with one writer. Each append is one write(2) of whole rows; a failed write
+/// is counted and the row dropped, so that a full disk degrades the evidence and nothing else.
+/// After a partial write the half row is closed with a newline before the next, so at most that row
+/// is bad.
+class AppendFile {
+ public:
+  AppendFile() = default;
+  AppendFile(AppendFile&& other) noexcept;
+  AppendFile& operator=(AppendFile&& other) noexcept;
+  AppendFile(const AppendFile&) = delete;
+  AppendFile& operator=(const AppendFile&) = delete;
+  ~AppendFile();
+
+  static Result<AppendFile> open(const std::filesystem::path& path, std::string_view header);
+  void append(std::string_view rows);  // rows end in '\n'
+  [[nodiscard]] std::int64_t lost_bytes() const { return lost_bytes_; }
+  [[nodiscard]] bool is_open() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+  bool half_row_ = false;
+  std::int64_t lost_bytes_ = 0;
+};
+
+/// The recorder's side of a run directory: everything but log/, which belongs to the keeper. Not
+/// thread-safe: one owner.
+class RunWriter {
+ public:
+  /// Makes `root/ID/` with its folders and run.json (state running) before the command starts.
+  /// `info.id` is filled in: start time and name, with a suffix when that folder exists already.
+  /// Errors: io (unwritable: the caller warns and trains unrecorded), usage (a name with characters
+  /// that are not letters, digits, '.', '_' or '-').
+  static Result<RunWriter> create(const std::filesystem::path& root, RunInfo info);
+
+  void append(const StepRecord& row);
+  void append(const Event& row);
+  void append(const std::string& host, const GpuSample& row);
+  void append(const std::string& host, const HostSample& row);
+  void append(const std::string& host, const DiskSample& row);
+  void append(const std::string& host, const NetSample& row);
+  void append(const std::string& host, const ProcSample& row);
+  void append(const std::string& host, const SelfSample& row);
+
+  Status write(const Environment& environment);
+  Status write(const Rig& rig);
+
+  /// Rewrites run.json (temporary, fsync, rename, fsync of the folder) with what is known so far.
+  Status update(const RunInfo& info);
+
+  /// Last act: digests of every file, the ending, then run.json as in update(). Afterwards the run
+  /// is immutable.
+  Status finish(RunInfo info);
+
+  [[nodiscard]] const std::filesystem::path& dir() const { return dir_; }
+  [[nodiscard]] const RunInfo& info() const { return info_; }
+  [[nodiscard]] std::int64_t lost_bytes() const;
+
+ private:
+  std::filesystem::path dir_;
+  RunInfo info_;
+  std::map<std::string, AppendFile> files_;
+  AppendFile& file(const std::string& relative, std::string_view header);
+};
+
+/// Finishes run.json of a run whose recorder died: used by the front, and by nothing else.
+Status finish_run(const std::filesystem::path& dir, const Ending& ending,
+                  std::vector<std::string> missing);
+
+}  // namespace rigwise

@@ -1,0 +1,34 @@
+// Subprocess: a short helper command (git, nvidia-smi, ssh -G) run with a time limit and bounded
+// output. The user's own command never goes through here: see src/record.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rigwise/result.h"
+
+namespace rigwise {
+
+struct ProcessOutput {
+  int exit_status = 0;  // 128 + N by signal
+  std::string out = {}, err = {};
+  bool truncated = false;
+};
+
+struct ProcessOptions {
+  std::chrono::milliseconds limit{2000};
+  std::size_t max_output_bytes = 1 << 20;
+  std::optional<std::filesystem::path> cwd = {};
+  std::string input = {};                   // given on stdin, which is else empty
+  std::vector<std::string> extra_env = {};  // "NAME=value" on top of our own
+};
+
+/// Runs argv (looked up on PATH, no shell). At the limit the child's process group is killed.
+/// Errors: not_found (no such program), unavailable (time limit), io.
+Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
+                                  const ProcessOptions& options = {});
+
+}  // namespace rigwise

@@ -1,0 +1,32 @@
+// Text: small pure helpers over strings. No locale is ever consulted.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rigwise {
+
+std::string_view trim(std::string_view text);
+std::vector<std::string_view> split(std::string_view text, char separator);
+std::string lower(std::string_view text);
+std::string join(const std::vector<std::string>& parts, std::string_view separator);
+
+/// The whole of `text` as a number ("1e-4", "nan", "inf" too), else nothing.
+std::optional<double> to_number(std::string_view text);
+std::optional<std::int64_t> to_integer(std::string_view text);
+
+/// Shortest text that reads back as the same double; "nan", "inf", "-inf" for those.
+std::string number_text(double value);
+
+/// Hostile bytes made safe to print and store: invalid UTF-8 becomes U+FFFD, control characters
+/// (but tab) are dropped, the result is at most `max_bytes` long and never cut inside a character.
+std::string clean_text(std::string_view bytes, std::size_t max_bytes = 4096);
+
+/// The candidate with the smallest edit distance, if it is near enough to be a slip of the fingers.
+std::optional<std::string> nearest_name(std::string_view name,
+                                        const std::vector<std::string>& candidates);
+
+}  // namespace rigwise

@@ -1,0 +1,1 @@
+#include "rigwise/compare.h"

@@ -1,0 +1,1 @@
+#include "rigwise/run.h"

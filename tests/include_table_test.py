@@ -1,0 +1,60 @@
+"""Holds the #includes of src/ to the include table (docs/architecture.md keeps it in words)."""
+import pathlib
+import re
+import sys
+
+MAY_INCLUDE = {
+    "base": set(),
+    "stats": {"base"},
+    "run": {"base"},
+    "host": {"base", "run"},
+    "logs": {"base", "run"},
+    "profile": {"base", "run"},
+    "record": {"base", "run", "host", "logs", "profile"},
+    "ledger": {"base", "run", "stats"},
+    "triage": {"base", "run", "stats"},
+    "compare": {"base", "run", "stats"},
+    "plan": {"base", "run", "stats"},
+    "decide": {"base", "run", "stats"},
+    "launch": {"base", "run"},
+    "artifacts": {"base", "run"},
+    "report": {"base", "run"},
+}
+# Public headers that hold result types only, open to modules beyond their own (design: "result types").
+RESULT_TYPES = {"ledger": {"compare", "decide", "report"}, "compare": {"decide", "report"}, "decide": {"report"},
+                "plan": {"decide", "report"}, "stats": set()}
+HEADER_OF = {"result": "base", "units": "base", "finding": "run"}
+INCLUDE = re.compile(r'^\s*#include\s+"([^"]+)"', re.M)
+
+
+def owner(include):
+    folder, _, name = include.partition("/")
+    if folder != "rigwise":
+        return folder
+    stem = name.removesuffix(".h")
+    return HEADER_OF.get(stem, stem)
+
+
+def main(root):
+    bad = []
+    for path in sorted((root / "src").rglob("*.[ch]*")):
+        module = path.relative_to(root / "src").parts[0]
+        if module == "cli":
+            continue
+        if module not in MAY_INCLUDE:
+            bad.append(f"{path}: module '{module}' is not in the include table")
+            continue
+        for include in INCLUDE.findall(path.read_text()):
+            other = owner(include)
+            public = include.startswith("rigwise/")
+            if other == module or other in MAY_INCLUDE[module]:
+                continue
+            if public and module in RESULT_TYPES.get(other, ()):
+                continue
+            bad.append(f"{path.relative_to(root)}: {module} may not include {include}")
+    print("\n".join(bad) or "include table: every #include is allowed")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(pathlib.Path(sys.argv[1])))
