@@ -128,8 +128,48 @@ struct CompareOptions {
 Result<Comparison> compare(const std::vector<Run>& a, const std::vector<Run>& b,
                            const CompareOptions& options);
 
-std::string_view to_string(Comparable value);
-std::string_view to_string(Verdict value);
-std::string_view to_string(Impact value);
+constexpr std::string_view to_string(Comparable value) {
+  switch (value) {
+    case Comparable::yes:
+      return "yes";
+    case Comparable::caveats:
+      return "caveats";
+    case Comparable::per_sample:
+      return "per_sample";
+    case Comparable::no:
+      return "no";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(Verdict value) {
+  switch (value) {
+    case Verdict::faster:
+      return "faster";
+    case Verdict::slower:
+      return "slower";
+    case Verdict::equivalent:
+      return "equivalent";
+    case Verdict::inconclusive:
+      return "inconclusive";
+    case Verdict::not_comparable:
+      return "not_comparable";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(Impact value) {
+  switch (value) {
+    case Impact::none:
+      return "none";
+    case Impact::noted:
+      return "noted";
+    case Impact::caps:
+      return "caps";
+    case Impact::normalise:
+      return "normalise";
+    case Impact::blocks:
+      return "blocks";
+  }
+  return "?";
+}
 
 }  // namespace rigwise

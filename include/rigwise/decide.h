@@ -119,7 +119,41 @@ Decision decide(const DecideInput& input);
 /// from a point alone.
 ThresholdOutcome judge(const Threshold& threshold, const DecideInput& input);
 
-std::string_view to_string(DecisionVerdict verdict);
-std::string_view to_string(Metric metric);
+constexpr std::string_view to_string(DecisionVerdict value) {
+  switch (value) {
+    case DecisionVerdict::keep:
+      return "keep";
+    case DecisionVerdict::simplify:
+      return "simplify";
+    case DecisionVerdict::fix_first:
+      return "fix_first";
+    case DecisionVerdict::stop:
+      return "stop";
+    case DecisionVerdict::not_shown:
+      return "not_shown";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(Metric value) {
+  switch (value) {
+    case Metric::wall_clock:
+      return "wall_clock";
+    case Metric::tokens_per_s:
+      return "tokens_per_s";
+    case Metric::samples_per_s:
+      return "samples_per_s";
+    case Metric::steps_per_s:
+      return "steps_per_s";
+    case Metric::step_time:
+      return "step_time";
+    case Metric::peak_memory:
+      return "peak_memory";
+    case Metric::checkpoint_time:
+      return "checkpoint_time";
+    case Metric::evaluation_delay:
+      return "evaluation_delay";
+  }
+  return "?";
+}
 
 }  // namespace rigwise

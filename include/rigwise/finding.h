@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace rigwise {
@@ -40,7 +41,29 @@ struct Finding {
   std::string source = {};  // where the rule comes from
 };
 
-std::string_view to_string(How how);
-std::string_view to_string(Severity severity);
+constexpr std::string_view to_string(How value) {
+  switch (value) {
+    case How::measured:
+      return "measured";
+    case How::derived:
+      return "derived";
+    case How::assumed:
+      return "assumed";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(Severity value) {
+  switch (value) {
+    case Severity::info:
+      return "info";
+    case Severity::notice:
+      return "notice";
+    case Severity::warning:
+      return "warning";
+    case Severity::critical:
+      return "critical";
+  }
+  return "?";
+}
 
 }  // namespace rigwise

@@ -75,7 +75,33 @@ struct Ledger {
 /// Errors: unavailable (the run has no wall time at all).
 Result<Ledger> make_ledger(const Run& run);
 
-std::string_view to_string(LedgerClass cls);
+constexpr std::string_view to_string(LedgerClass value) {
+  switch (value) {
+    case LedgerClass::startup:
+      return "startup";
+    case LedgerClass::input:
+      return "input";
+    case LedgerClass::compute:
+      return "compute";
+    case LedgerClass::throttle:
+      return "throttle";
+    case LedgerClass::sync:
+      return "sync";
+    case LedgerClass::host:
+      return "host";
+    case LedgerClass::memory:
+      return "memory";
+    case LedgerClass::checkpoint:
+      return "checkpoint";
+    case LedgerClass::evaluation:
+      return "evaluation";
+    case LedgerClass::teardown:
+      return "teardown";
+    case LedgerClass::unexplained:
+      return "unexplained";
+  }
+  return "?";
+}
 std::optional<LedgerClass> ledger_class(std::string_view name);
 
 }  // namespace rigwise

@@ -366,9 +366,57 @@ std::vector<Run> list_runs(const std::filesystem::path& root);
 /// nearest name as hint.
 Result<std::vector<Run>> find_runs(const std::filesystem::path& root, const std::string& name);
 
-std::string_view to_string(RunState state);
-std::string_view to_string(RecordKind kind);
-std::string_view to_string(EventKind kind);
+constexpr std::string_view to_string(RunState value) {
+  switch (value) {
+    case RunState::running:
+      return "running";
+    case RunState::finished:
+      return "finished";
+    case RunState::torn:
+      return "torn";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(RecordKind value) {
+  switch (value) {
+    case RecordKind::train:
+      return "train";
+    case RecordKind::eval:
+      return "eval";
+    case RecordKind::progress:
+      return "progress";
+    case RecordKind::system:
+      return "system";
+    case RecordKind::summary:
+      return "summary";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(EventKind value) {
+  switch (value) {
+    case EventKind::checkpoint:
+      return "checkpoint";
+    case EventKind::evaluation:
+      return "evaluation";
+    case EventKind::phase:
+      return "phase";
+    case EventKind::train_end:
+      return "train_end";
+    case EventKind::throttle:
+      return "throttle";
+    case EventKind::gap:
+      return "gap";
+    case EventKind::profile_window:
+      return "profile_window";
+    case EventKind::warning:
+      return "warning";
+    case EventKind::error:
+      return "error";
+    case EventKind::recorder:
+      return "recorder";
+  }
+  return "?";
+}
 
 // ----------------------------------------------------------------------------------------------
 // writing
