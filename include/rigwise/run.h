@@ -41,6 +41,8 @@ struct StepRecord {
   RecordKind kind = RecordKind::train;
   std::optional<std::int64_t> step = {};         // as printed: 0- or 1-based
   std::optional<std::int64_t> steps_total = {};  // of a bar "12/200"
+  std::optional<std::int64_t> bar_step =
+      {};  // where the entry states no step: that of the training bar beside it in the same stream
   std::optional<double> epoch = {};
   std::optional<double> loss = {};  // may be nan or inf: the log said so
   std::optional<double> eval_loss = {};
