@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -279,6 +280,14 @@ struct Ending {
   double wall_s = 0;
 };
 
+/// keeper.json: the keeper's own word, written before it exits, so that a run is told right
+/// although front and recorder both died.
+struct KeeperRecord {
+  Ending ending = {};
+  std::int64_t lost_log_bytes = 0;
+  std::optional<double> cpu_s = {};
+};
+
 /// run.json.
 struct RunInfo {
   std::string id = {};                    // "20261123-141502-two-gpu": also the folder's name
@@ -451,10 +460,11 @@ class AppendFile {
 /// thread-safe: one owner.
 class RunWriter {
  public:
-  /// Makes `root/ID/` with its folders and run.json (state running) before the command starts.
-  /// `info.id` is filled in: start time and name, with a suffix when that folder exists already.
-  /// Errors: io (unwritable: the caller warns and trains unrecorded), usage (a name with characters
-  /// that are not letters, digits, '.', '_' or '-').
+  /// Takes the folder's lock (it lives as long as any process that inherited this object's
+  /// descriptor) and makes `root/ID/` with its folders and run.json (state running) before the
+  /// command starts. `info.id` is filled in: start time and name, with a suffix when that folder
+  /// exists already. Errors: io (unwritable: the caller warns and trains unrecorded), usage (a name
+  /// with characters that are not letters, digits, '.', '_' or '-').
   static Result<RunWriter> create(const std::filesystem::path& root, RunInfo info);
 
   void append(const StepRecord& row);
@@ -481,11 +491,18 @@ class RunWriter {
   [[nodiscard]] std::int64_t lost_bytes() const;
 
  private:
+  RunWriter() = default;
+  template <class T>
+  void append_row(const std::string& relative, const T& row);
+
   std::filesystem::path dir_;
   RunInfo info_;
+  std::shared_ptr<void> lock_;  // closes this process's copy of the lock's descriptor
   std::map<std::string, AppendFile> files_;
-  AppendFile& file(const std::string& relative, std::string_view header);
 };
+
+/// Written by the keeper as its last act.
+Status write_keeper_record(const std::filesystem::path& dir, const KeeperRecord& record);
 
 /// Finishes run.json of a run whose recorder died: used by the front, and by nothing else.
 Status finish_run(const std::filesystem::path& dir, const Ending& ending,

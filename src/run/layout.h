@@ -1,0 +1,45 @@
+// Layout of a run directory, format 1: the only place that names its files (docs/run-directory.md
+// describes them).
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace rigwise::layout {
+
+inline constexpr std::string_view kRunJson =
+    "run.json";  // identity, command, start; closed with the ending
+inline constexpr std::string_view kKeeperJson =
+    "keeper.json";                                 // the keeper's own word on how the command ended
+inline constexpr std::string_view kLock = "lock";  // locked while any process of ours lives
+inline constexpr std::string_view kControl = "control";  // socket: attach, pause
+inline constexpr std::string_view kSteps = "steps.csv";
+inline constexpr std::string_view kEvents = "events.csv";
+inline constexpr std::string_view kLogFolder = "log";
+inline constexpr std::string_view kWatchFolder = "watch";
+inline constexpr std::string_view kEnvFolder = "env";
+inline constexpr std::string_view kRigFolder = "rig";
+
+/// "log/out.log" of stream "out".
+inline std::string log_file(std::string_view stream) {
+  return "log/" + std::string(stream) + ".log";
+}
+/// "log/out.idx.csv": rows offset_bytes,t_s of stream "out".
+inline std::string log_index(std::string_view stream) {
+  return "log/" + std::string(stream) + ".idx.csv";
+}
+inline constexpr std::string_view kLogIndexHeader = "offset_bytes,t_s\n";
+
+/// "watch/HOST.gpu.csv"; kind is gpu, host, disk, net, proc or self.
+inline std::string watch_file(const std::string& host, std::string_view kind) {
+  return "watch/" + host + "." + std::string(kind) + ".csv";
+}
+inline std::string environment_file(const std::string& host) {
+  return "env/" + host + ".json";
+}
+inline std::string rig_file(const std::string& host) {
+  return "rig/" + host + ".json";
+}
+
+}  // namespace rigwise::layout

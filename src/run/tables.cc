@@ -1,0 +1,318 @@
+#include "run/tables.h"
+
+#include <array>
+#include <span>
+#include <type_traits>
+
+#include "base/text.h"
+
+namespace rigwise::tables {
+
+namespace {
+
+// How one value goes into a field and comes back. Absent is the empty field.
+void write(CsvRow& row, double value) {
+  row.add(value);
+}
+void write(CsvRow& row, int value) {
+  row.add_integer(value);
+}
+void write(CsvRow& row, std::int64_t value) {
+  row.add_integer(value);
+}
+void write(CsvRow& row, bool value) {
+  row.add_integer(value ? 1 : 0);
+}
+void write(CsvRow& row, const std::string& value) {
+  row.add(value);
+}
+void write(CsvRow& row, RecordKind value) {
+  row.add(to_string(value));
+}
+void write(CsvRow& row, EventKind value) {
+  row.add(to_string(value));
+}
+template <class V>
+void write(CsvRow& row, const std::optional<V>& value) {
+  if (value) {
+    write(row, *value);
+  } else {
+    row.add_empty();
+  }
+}
+
+template <class Enum>
+void read_enum(std::string_view field, Enum last, Enum& into) {
+  for (int i = 0; i <= static_cast<int>(last); ++i) {
+    if (to_string(static_cast<Enum>(i)) == field) into = static_cast<Enum>(i);
+  }
+}
+
+void read(std::string_view field, double& into) {
+  into = to_number(field).value_or(into);
+}
+void read(std::string_view field, int& into) {
+  into = static_cast<int>(to_integer(field).value_or(into));
+}
+void read(std::string_view field, std::int64_t& into) {
+  into = to_integer(field).value_or(into);
+}
+void read(std::string_view field, bool& into) {
+  into = field == "1";
+}
+void read(std::string_view field, std::string& into) {
+  into = std::string(field);
+}
+void read(std::string_view field, RecordKind& into) {
+  read_enum(field, RecordKind::summary, into);
+}
+void read(std::string_view field, EventKind& into) {
+  read_enum(field, EventKind::recorder, into);
+}
+void read(std::string_view field, std::optional<double>& into) {
+  into = to_number(field);
+}
+void read(std::string_view field, std::optional<std::int64_t>& into) {
+  into = to_integer(field);
+}
+void read(std::string_view field, std::optional<int>& into) {
+  if (const auto value = to_integer(field)) into = static_cast<int>(*value);
+}
+
+template <class T>
+struct Column {
+  std::string_view name;
+  void (*write)(CsvRow&, const T&);
+  void (*read)(std::string_view, T&);
+};
+
+template <class M>
+struct MemberOf;
+template <class T, class V>
+struct MemberOf<V T::*> {
+  using Row = T;
+};
+
+template <auto kMember>
+constexpr auto column(std::string_view name) {
+  using T = typename MemberOf<decltype(kMember)>::Row;
+  return Column<T>{name, [](CsvRow& row, const T& from) { write(row, from.*kMember); },
+                   [](std::string_view field, T& into) { read(field, into.*kMember); }};
+}
+
+#define RW_COLUMN(Type, field) column<&Type::field>(#field)
+
+constexpr std::array kStepColumns = {
+    RW_COLUMN(StepRecord, t_s),          RW_COLUMN(StepRecord, kind),
+    RW_COLUMN(StepRecord, step),         RW_COLUMN(StepRecord, steps_total),
+    RW_COLUMN(StepRecord, epoch),        RW_COLUMN(StepRecord, loss),
+    RW_COLUMN(StepRecord, eval_loss),    RW_COLUMN(StepRecord, lr),
+    RW_COLUMN(StepRecord, grad_norm),    RW_COLUMN(StepRecord, step_time_s),
+    RW_COLUMN(StepRecord, steps_per_s),  RW_COLUMN(StepRecord, samples_per_s),
+    RW_COLUMN(StepRecord, tokens_per_s), RW_COLUMN(StepRecord, tokens_seen),
+    RW_COLUMN(StepRecord, runtime_s),    RW_COLUMN(StepRecord, mem_gib),
+    RW_COLUMN(StepRecord, mfu_frac),     RW_COLUMN(StepRecord, rank),
+    RW_COLUMN(StepRecord, per_device),   RW_COLUMN(StepRecord, log_file),
+    RW_COLUMN(StepRecord, log_line),     RW_COLUMN(StepRecord, log_format),
+};
+
+constexpr std::array kEventColumns = {
+    RW_COLUMN(Event, t_s),        RW_COLUMN(Event, t_end_s), RW_COLUMN(Event, kind),
+    RW_COLUMN(Event, name),       RW_COLUMN(Event, state),   RW_COLUMN(Event, step),
+    RW_COLUMN(Event, size_bytes), RW_COLUMN(Event, files),   RW_COLUMN(Event, rank),
+    RW_COLUMN(Event, how),        RW_COLUMN(Event, detail),
+};
+
+constexpr std::array kGpuColumns = {
+    RW_COLUMN(GpuSample, t_s),
+    RW_COLUMN(GpuSample, gpu),
+    RW_COLUMN(GpuSample, util_frac),
+    RW_COLUMN(GpuSample, mem_util_frac),
+    RW_COLUMN(GpuSample, used_bytes),
+    RW_COLUMN(GpuSample, total_bytes),
+    RW_COLUMN(GpuSample, temp_c),
+    RW_COLUMN(GpuSample, temp_mem_c),
+    RW_COLUMN(GpuSample, power_w),
+    RW_COLUMN(GpuSample, power_limit_w),
+    RW_COLUMN(GpuSample, energy_j),
+    RW_COLUMN(GpuSample, sm_clock_mhz),
+    RW_COLUMN(GpuSample, mem_clock_mhz),
+    RW_COLUMN(GpuSample, sm_clock_max_mhz),
+    RW_COLUMN(GpuSample, pcie_gen),
+    RW_COLUMN(GpuSample, pcie_gen_max),
+    RW_COLUMN(GpuSample, pcie_width),
+    RW_COLUMN(GpuSample, pcie_width_max),
+    RW_COLUMN(GpuSample, pcie_tx_bytes),
+    RW_COLUMN(GpuSample, pcie_rx_bytes),
+    RW_COLUMN(GpuSample, throttle_reasons),
+    RW_COLUMN(GpuSample, held_power_s),
+    RW_COLUMN(GpuSample, held_sync_s),
+    RW_COLUMN(GpuSample, held_sw_thermal_s),
+    RW_COLUMN(GpuSample, held_hw_thermal_s),
+    RW_COLUMN(GpuSample, held_brake_s),
+    RW_COLUMN(GpuSample, fan_frac),
+    RW_COLUMN(GpuSample, tree_processes),
+    RW_COLUMN(GpuSample, other_processes),
+    RW_COLUMN(GpuSample, tree_used_bytes),
+};
+
+constexpr std::array kHostColumns = {
+    RW_COLUMN(HostSample, t_s),
+    RW_COLUMN(HostSample, cpu_busy_s),
+    RW_COLUMN(HostSample, cpu_iowait_s),
+    RW_COLUMN(HostSample, cpu_steal_s),
+    RW_COLUMN(HostSample, tree_cpu_s),
+    RW_COLUMN(HostSample, own_cpu_s),
+    RW_COLUMN(HostSample, others_cpu_s),
+    RW_COLUMN(HostSample, tree_run_delay_s),
+    RW_COLUMN(HostSample, tree_rss_bytes),
+    RW_COLUMN(HostSample, tree_processes),
+    RW_COLUMN(HostSample, tree_threads),
+    RW_COLUMN(HostSample, load1),
+    RW_COLUMN(HostSample, mem_total_bytes),
+    RW_COLUMN(HostSample, mem_available_bytes),
+    RW_COLUMN(HostSample, swap_used_bytes),
+    RW_COLUMN(HostSample, dirty_bytes),
+    RW_COLUMN(HostSample, writeback_bytes),
+    RW_COLUMN(HostSample, psi_cpu_some_s),
+    RW_COLUMN(HostSample, psi_io_some_s),
+    RW_COLUMN(HostSample, psi_io_full_s),
+    RW_COLUMN(HostSample, psi_mem_some_s),
+    RW_COLUMN(HostSample, psi_mem_full_s),
+    RW_COLUMN(HostSample, temp_cpu_c),
+    RW_COLUMN(HostSample, package_energy_j),
+    RW_COLUMN(HostSample, wall_unix_s),
+    RW_COLUMN(HostSample, top_other),
+};
+
+constexpr std::array kDiskColumns = {
+    RW_COLUMN(DiskSample, t_s),
+    RW_COLUMN(DiskSample, device),
+    RW_COLUMN(DiskSample, read_bytes),
+    RW_COLUMN(DiskSample, write_bytes),
+    RW_COLUMN(DiskSample, reads),
+    RW_COLUMN(DiskSample, writes),
+    RW_COLUMN(DiskSample, read_time_s),
+    RW_COLUMN(DiskSample, write_time_s),
+    RW_COLUMN(DiskSample, busy_s),
+    RW_COLUMN(DiskSample, queue_depth),
+    RW_COLUMN(DiskSample, fs_total_bytes),
+    RW_COLUMN(DiskSample, fs_free_bytes),
+    RW_COLUMN(DiskSample, fs_free_inodes),
+};
+
+constexpr std::array kNetColumns = {
+    RW_COLUMN(NetSample, t_s),
+    RW_COLUMN(NetSample, interface),
+    RW_COLUMN(NetSample, rx_bytes),
+    RW_COLUMN(NetSample, tx_bytes),
+    RW_COLUMN(NetSample, rx_drops),
+    RW_COLUMN(NetSample, tx_drops),
+    RW_COLUMN(NetSample, rx_errors),
+    RW_COLUMN(NetSample, tx_errors),
+    RW_COLUMN(NetSample, link_bytes_per_s),
+};
+
+constexpr std::array kProcColumns = {
+    RW_COLUMN(ProcSample, t_s),
+    RW_COLUMN(ProcSample, pid),
+    RW_COLUMN(ProcSample, ppid),
+    RW_COLUMN(ProcSample, role),
+    RW_COLUMN(ProcSample, rank),
+    RW_COLUMN(ProcSample, comm),
+    RW_COLUMN(ProcSample, cpu_s),
+    RW_COLUMN(ProcSample, run_delay_s),
+    RW_COLUMN(ProcSample, rss_bytes),
+    RW_COLUMN(ProcSample, read_bytes),
+    RW_COLUMN(ProcSample, write_bytes),
+    RW_COLUMN(ProcSample, threads),
+    RW_COLUMN(ProcSample, threads_running),
+    RW_COLUMN(ProcSample, threads_disk_wait),
+    RW_COLUMN(ProcSample, main_state),
+};
+
+constexpr std::array kSelfColumns = {
+    RW_COLUMN(SelfSample, t_s),       RW_COLUMN(SelfSample, cpu_s),
+    RW_COLUMN(SelfSample, rss_bytes), RW_COLUMN(SelfSample, peak_rss_bytes),
+    RW_COLUMN(SelfSample, tick_s),    RW_COLUMN(SelfSample, longest_tick_s),
+    RW_COLUMN(SelfSample, dropped),   RW_COLUMN(SelfSample, keeper_cpu_s),
+    RW_COLUMN(SelfSample, paused),
+};
+
+constexpr std::array kLogMarkColumns = {RW_COLUMN(LogMark, offset_bytes), RW_COLUMN(LogMark, t_s)};
+
+#undef RW_COLUMN
+
+template <class T>
+constexpr std::span<const Column<T>> columns() {
+  if constexpr (std::is_same_v<T, StepRecord>) return kStepColumns;
+  if constexpr (std::is_same_v<T, Event>) return kEventColumns;
+  if constexpr (std::is_same_v<T, GpuSample>) return kGpuColumns;
+  if constexpr (std::is_same_v<T, HostSample>) return kHostColumns;
+  if constexpr (std::is_same_v<T, DiskSample>) return kDiskColumns;
+  if constexpr (std::is_same_v<T, NetSample>) return kNetColumns;
+  if constexpr (std::is_same_v<T, ProcSample>) return kProcColumns;
+  if constexpr (std::is_same_v<T, SelfSample>) return kSelfColumns;
+  if constexpr (std::is_same_v<T, LogMark>) return kLogMarkColumns;
+}
+
+}  // namespace
+
+template <class T>
+std::string header() {
+  CsvRow row;
+  for (const auto& c : columns<T>()) row.add(c.name);
+  return row.line();
+}
+
+template <class T>
+std::string line(const T& from) {
+  CsvRow row;
+  for (const auto& c : columns<T>()) c.write(row, from);
+  return row.line();
+}
+
+template <class T>
+Rows<T> parse(std::string_view text) {
+  Rows<T> result;
+  result.present = true;
+  CsvReader reader(text);
+  std::vector<std::string_view> fields;
+  if (!reader.next(fields)) return result;
+  std::vector<const Column<T>*> at;  // column by position in this file
+  for (const auto name : fields) {
+    const Column<T>* known = nullptr;
+    for (const auto& c : columns<T>()) {
+      if (c.name == name) known = &c;
+    }
+    at.push_back(known);
+  }
+  while (reader.next(fields)) {
+    if (fields.size() != at.size() || !to_number(fields[0])) {
+      ++result.bad_rows;
+      continue;
+    }
+    T& row = result.rows.emplace_back();
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+      if (at[i] != nullptr && !fields[i].empty()) at[i]->read(fields[i], row);
+    }
+  }
+  return result;
+}
+
+#define RW_TABLE(Type)                               \
+  template std::string header<Type>();               \
+  template std::string line<Type>(const Type& from); \
+  template Rows<Type> parse<Type>(std::string_view text);
+RW_TABLE(StepRecord)
+RW_TABLE(Event)
+RW_TABLE(GpuSample)
+RW_TABLE(HostSample)
+RW_TABLE(DiskSample)
+RW_TABLE(NetSample)
+RW_TABLE(ProcSample)
+RW_TABLE(SelfSample)
+RW_TABLE(LogMark)
+#undef RW_TABLE
+
+}  // namespace rigwise::tables

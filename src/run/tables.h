@@ -1,0 +1,29 @@
+// Tables: which member of a row stands in which CSV column. One list a row type, used for writing
+// and for reading, so the two cannot drift apart. Reading goes by column name: an unknown column is
+// passed over, a missing one stays absent.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/csv.h"
+#include "rigwise/run.h"
+
+namespace rigwise::tables {
+
+/// "t_s,gpu,util_frac,…\n".
+template <class T>
+std::string header();
+
+/// One row's text, newline included.
+template <class T>
+std::string line(const T& row);
+
+/// All whole rows of a file's text. A row with another number of fields than the header, or whose
+/// first field is no number, is bad; a value that does not parse is absent.
+template <class T>
+Rows<T> parse(std::string_view text);
+
+}  // namespace rigwise::tables
