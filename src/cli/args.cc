@@ -1,0 +1,293 @@
+#include "cli/args.h"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <iostream>
+
+#include "base/text.h"
+
+namespace rigwise::cli {
+
+namespace {
+
+/// `head -- tail`: a command to run, or the second side of a comparison, is never looked at by the
+/// parser.
+struct Cut {
+  std::vector<std::string> head, tail;
+  bool found = false;
+};
+
+Cut cut_at_dashes(int argc, char** argv) {
+  Cut cut;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (!cut.found && word == "--") {
+      cut.found = true;
+    } else {
+      (cut.found ? cut.tail : cut.head).push_back(word);
+    }
+  }
+  return cut;
+}
+
+void common(CLI::App* verb, Common& into) {
+  verb->add_option("--runs", into.runs, "Folder of the runs (else $RIGWISE_RUNS, else ./runs)")
+      ->type_name("DIR");
+  verb->add_flag("--json", into.json, "Print one JSON document (docs/json.md)");
+}
+
+void example(CLI::App* verb, const std::string& text) {
+  verb->footer("Example:\n  " + text);
+}
+
+int usage(const std::string& message, const std::string& hint) {
+  std::fprintf(stderr, "rigwise: %s\n", message.c_str());
+  if (!hint.empty()) std::fprintf(stderr, "  %s\n", hint.c_str());
+  return kUsage;
+}
+
+std::vector<std::string> verbs_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const auto* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(verb->get_name());
+  }
+  return names;
+}
+
+/// An unknown flag answered with the nearest one that the verb knows.
+int unknown_flag(const CLI::App& verb, const std::string& word) {
+  std::vector<std::string> names;
+  for (const auto* option : verb.get_options()) {
+    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  const std::string flag = word.substr(0, word.find('='));
+  const auto near = nearest_name(flag, names);
+  return usage("unknown flag '" + clean_text(flag, 80) + "' for " + verb.get_name(),
+               near ? "did you mean '" + *near + "'?" : "rigwise " + verb.get_name() + " --help");
+}
+
+/// One verb on the command line: its parser, and what is left to check once it has run.
+struct Verb {
+  CLI::App* app = nullptr;
+  std::function<std::variant<Args, int>(const Cut&)> finish = {};
+};
+
+Verb add_run(CLI::App& app, RunArgs& args) {
+  CLI::App* verb =
+      app.add_subcommand("run", "Run and record any command; never changes what it does");
+  common(verb, args);
+  verb->add_option("--name", args.name,
+                   "Name of the run; may repeat (default: the program's name)");
+  verb->add_option("--interval", args.interval_s, "Seconds between samples")
+      ->check(CLI::Range(0.05, 3600.0))
+      ->capture_default_str();
+  verb->add_option("--lab", args.lab, "The sealed statement to keep with the run")
+      ->capture_default_str();
+  verb->add_flag("--detach", args.detach, "Return at once; rigwise attach NAME comes back to it");
+  verb->add_flag("--quiet", args.quiet, "Print no closing lines");
+  example(verb,
+          "rigwise run --name two-gpu -- torchrun --nproc_per_node 2 train.py --max_steps 200");
+  verb->prefix_command();
+  return {verb, [verb, &args](const Cut& cut) -> std::variant<Args, int> {
+            const std::vector<std::string> rest = verb->remaining();
+            if (!rest.empty() && rest[0].starts_with("-")) return unknown_flag(*verb, rest[0]);
+            args.command = rest;
+            args.command.insert(args.command.end(), cut.tail.begin(), cut.tail.end());
+            if (args.command.empty()) {
+              return usage(
+                  "run: no command given",
+                  "write it behind two dashes: rigwise run --name single -- python train.py");
+            }
+            if (args.name.empty()) {
+              const std::string& program = args.command[0];
+              args.name = program.substr(program.rfind('/') + 1);
+            }
+            return args;
+          }};
+}
+
+Verb add_attach(CLI::App& app, AttachArgs& args) {
+  CLI::App* verb = app.add_subcommand("attach", "Back to a detached run's terminal");
+  common(verb, args);
+  verb->add_option("NAME", args.name, "Name, id or folder of the run")->required();
+  example(verb, "rigwise attach two-gpu");
+  return {verb, [&args](const Cut&) { return args; }};
+}
+
+Verb add_runs(CLI::App& app, RunsArgs& args) {
+  CLI::App* verb =
+      app.add_subcommand("runs", "List the runs, show one, pause or resume its recorder");
+  common(verb, args);
+  verb->add_option("ACTION", args.action, "list, show, pause or resume")
+      ->check(CLI::IsMember({"list", "show", "pause", "resume"}))
+      ->capture_default_str();
+  verb->add_option("NAME", args.name, "Name, id or folder of the run (its latest one)");
+  example(verb, "rigwise runs show two-gpu --json");
+  return {verb, [&args](const Cut&) -> std::variant<Args, int> {
+            if (args.action != "list" && args.name.empty()) {
+              return usage("runs " + args.action + ": which run?",
+                           "rigwise runs list shows their names");
+            }
+            return args;
+          }};
+}
+
+Verb add_ledger(CLI::App& app, LedgerArgs& args, std::string& fail_on) {
+  CLI::App* verb =
+      app.add_subcommand("ledger", "Where the seconds of a run went, summing to its wall time");
+  common(verb, args);
+  verb->add_option("NAME", args.name, "Name, id or folder of the run (its latest one)")->required();
+  verb->add_option("--fail-on", fail_on, "Exit 4 at a finding this severe or worse")
+      ->check(CLI::IsMember({"info", "notice", "warning", "critical"}));
+  example(verb, "rigwise ledger two-gpu");
+  return {verb, [&args, &fail_on](const Cut&) {
+            for (const auto severity :
+                 {Severity::info, Severity::notice, Severity::warning, Severity::critical}) {
+              if (fail_on == to_string(severity)) args.fail_on = severity;
+            }
+            return args;
+          }};
+}
+
+Verb add_compare(CLI::App& app, CompareArgs& args) {
+  CLI::App* verb = app.add_subcommand("compare", "Comparable? Faster? Same loss? Repeatable?");
+  common(verb, args);
+  verb->add_option("A", args.a, "Baseline runs: a name stands for all runs of that name");
+  verb->add_option("--factor", args.factor,
+                   "What is under test: ranks, precision, global_batch, …");
+  verb->add_option("--floor", args.floor_percent,
+                   "Run-to-run spread of this rig in percent (default 2)")
+      ->check(CLI::Range(0.5, 50.0));
+  verb->add_option("--practical", args.practical_percent,
+                   "Smallest effect in percent worth a verdict (default 2)")
+      ->check(CLI::Range(0.1, 50.0));
+  verb->add_option("--lab", args.lab, "The sealed statement")->capture_default_str();
+  example(verb, "rigwise compare single -- two-gpu");
+  return {verb, [&args](const Cut& cut) -> std::variant<Args, int> {
+            args.b = cut.tail;
+            if (!cut.found && args.a.size() == 2) {  // two names need no dashes
+              args.b = {args.a[1]};
+              args.a = {args.a[0]};
+            }
+            if (args.a.empty() || args.b.empty()) {
+              return usage("compare needs runs on both sides", "rigwise compare single -- two-gpu");
+            }
+            return args;
+          }};
+}
+
+Verb add_init(CLI::App& app, InitArgs& args) {
+  CLI::App* verb = app.add_subcommand(
+      "init", "Write lab.toml: what holds you back, and what would count as proof");
+  common(verb, args);
+  verb->add_option("--lab", args.lab, "File to write")->capture_default_str();
+  verb->add_option("--bottleneck", args.bottleneck, "What holds the work back, as you see it");
+  verb->add_option("--threshold", args.threshold,
+                   "e.g. \"tokens_per_s >= 1.4x\", \"wall_clock(3000 steps) <= 5h\"");
+  verb->add_option("--option", args.option, "What you think of doing");
+  verb->add_option("--reason", args.reason, "Why that option would move that bottleneck");
+  verb->add_option("--stop", args.stop, "When you would stop trying");
+  verb->add_option("--baseline", args.baseline, "Name of the baseline runs");
+  verb->add_option("--candidate", args.candidate, "Name of the runs with the option");
+  verb->add_option("--experiment", args.experiment,
+                   "Name of the experiment (folder of the decision)");
+  verb->add_flag("--force", args.force, "Replace a statement that is there already");
+  example(verb,
+          "rigwise init --threshold \"tokens_per_s >= 1.4x\" --bottleneck \"compute: one GPU is "
+          "busy 95 %\" …");
+  return {verb, [&args](const Cut&) { return args; }};
+}
+
+Verb add_decide(CLI::App& app, DecideArgs& args) {
+  CLI::App* verb =
+      app.add_subcommand("decide", "The decision record: Markdown, JSON and one HTML page");
+  common(verb, args);
+  verb->add_option("--lab", args.lab, "The sealed statement")->capture_default_str();
+  verb->add_option("--baseline", args.baseline, "Name of the baseline runs (else lab.toml's)");
+  verb->add_option("--option", args.option,
+                   "Name of the runs with the option (else lab.toml's candidate)");
+  example(verb, "rigwise decide --baseline single --option two-gpu");
+  return {verb, [&args](const Cut&) { return args; }};
+}
+
+Verb add_demo(CLI::App& app, DemoArgs& args) {
+  CLI::App* verb =
+      app.add_subcommand("demo", "The whole story on this machine: one process against two");
+  common(verb, args);
+  verb->add_option("--dir", args.dir,
+                   "Folder to work in (default: a new one below build/demo or ./rigwise-demo)");
+  verb->add_option("--model", args.model,
+                   "Model folder or hub id (default: a small seeded one is made)");
+  verb->add_option("--runs-a-side", args.runs_a_side, "Runs of each kind, in alternating order")
+      ->check(CLI::Range(1, 20))
+      ->capture_default_str();
+  example(verb, "RIGWISE_PYTHON=~/venv/bin/python rigwise demo");
+  return {verb, [&args](const Cut&) { return args; }};
+}
+
+}  // namespace
+
+std::variant<Args, int> parse_args(int argc, char** argv) {
+  const Cut cut = cut_at_dashes(argc, argv);
+  CLI::App app("rigwise: where the seconds of a fine-tuning run went, and what would buy them back",
+               "rigwise");
+  app.set_version_flag("--version", "rigwise " RIGWISE_VERSION);
+  app.require_subcommand(0, 1);
+  app.footer("rigwise VERB --help shows a verb's flags and an example. Exit codes: docs/cli.md.");
+
+  RunArgs run;
+  AttachArgs attach;
+  RunsArgs runs;
+  LedgerArgs ledger;
+  CompareArgs compare;
+  InitArgs init;
+  DecideArgs decide;
+  DemoArgs demo;
+  std::string fail_on;
+  const std::vector<Verb> verbs = {add_demo(app, demo),       add_init(app, init),
+                                   add_run(app, run),         add_attach(app, attach),
+                                   add_runs(app, runs),       add_ledger(app, ledger, fail_on),
+                                   add_compare(app, compare), add_decide(app, decide)};
+
+  if (!cut.head.empty() && !cut.head[0].starts_with("-")) {
+    const auto names = verbs_of(app);
+    if (std::find(names.begin(), names.end(), cut.head[0]) == names.end()) {
+      const auto near = nearest_name(cut.head[0], names);
+      return usage("unknown verb '" + clean_text(cut.head[0], 80) + "'",
+                   near ? "did you mean '" + *near + "'?" : "verbs: " + join(names, ", "));
+    }
+  }
+  std::vector<std::string> words(cut.head.rbegin(),
+                                 cut.head.rend());  // CLI11 takes them last first
+  try {
+    app.parse(words);
+  } catch (const CLI::ExtrasError& error) {
+    const auto used = app.get_subcommands();
+    const CLI::App& verb = used.empty() ? app : *used[0];
+    for (const auto& word : verb.remaining(true)) {
+      if (word.starts_with("-")) return unknown_flag(verb, word);
+    }
+    for (const auto& word : app.remaining(true)) {
+      if (word.starts_with("-")) return unknown_flag(verb, word);
+    }
+    return usage(verb.get_name() + ": " + error.what(), "rigwise " + verb.get_name() + " --help");
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) {  // --help, --version
+      app.exit(error, std::cout, std::cerr);
+      return kOk;
+    }
+    const auto used = app.get_subcommands();
+    const std::string verb = used.empty() ? "" : used[0]->get_name() + " ";
+    return usage(verb + error.what(), "rigwise " + verb + "--help");
+  }
+  for (const auto& verb : verbs) {
+    if (verb.app->parsed()) return verb.finish(cut);
+  }
+  std::cout << app.help();
+  return cut.head.empty() && !cut.found ? kUsage : kOk;
+}
+
+}  // namespace rigwise::cli

@@ -1,0 +1,75 @@
+// Arguments: what the person typed, as one value a verb. The only place that knows flags (args.cc,
+// with CLI11).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "rigwise/finding.h"
+
+namespace rigwise::cli {
+
+// The one table of exit codes (docs/cli.md).
+inline constexpr int kOk = 0;
+inline constexpr int kFailed = 1;
+inline constexpr int kUsage = 2;
+inline constexpr int kPartial = 3;  // not comparable, or only part of it could be done
+inline constexpr int kFinding = 4;  // a finding at or above --fail-on
+inline constexpr int kNoSuchRun = 10;
+inline constexpr int kLocked = 11;
+inline constexpr int kUnreachable = 12;
+inline constexpr int kInterrupted = 130;
+
+struct Common {
+  std::optional<std::string> runs = {};  // --runs
+  bool json = false;
+};
+
+struct RunArgs : Common {
+  std::string name = {};
+  std::vector<std::string> command = {};
+  double interval_s = 1;
+  std::string lab = "lab.toml";
+  bool detach = false, quiet = false;
+};
+struct AttachArgs : Common {
+  std::string name = {};
+};
+struct RunsArgs : Common {
+  std::string action = "list";  // list, show, pause, resume
+  std::string name = {};
+};
+struct LedgerArgs : Common {
+  std::string name = {};
+  std::optional<Severity> fail_on = {};
+};
+struct CompareArgs : Common {
+  std::vector<std::string> a = {}, b = {};
+  std::optional<std::string> factor = {};
+  std::optional<double> floor_percent = {}, practical_percent = {};
+  std::string lab = "lab.toml";
+};
+struct InitArgs : Common {
+  std::string lab = "lab.toml";
+  std::optional<std::string> bottleneck = {}, threshold = {}, option = {}, reason = {}, stop = {},
+                             baseline = {}, candidate = {}, experiment = {};
+  bool force = false;
+};
+struct DecideArgs : Common {
+  std::string lab = "lab.toml";
+  std::optional<std::string> baseline = {}, option = {};
+};
+struct DemoArgs : Common {
+  std::optional<std::string> dir = {}, model = {};
+  int runs_a_side = 3;
+};
+
+using Args = std::variant<RunArgs, AttachArgs, RunsArgs, LedgerArgs, CompareArgs, InitArgs,
+                          DecideArgs, DemoArgs>;
+
+/// What to do, or the exit code after help, version or an error was printed.
+std::variant<Args, int> parse_args(int argc, char** argv);
+
+}  // namespace rigwise::cli
