@@ -5,6 +5,9 @@
 // wraps a number, and says the same with and without colour.
 #pragma once
 
+#include <cstddef>
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +36,13 @@ std::string comparison_text(const Comparison& comparison, const TextStyle& style
 
 std::string decision_json(const Decision& decision);
 std::string decision_text(const Decision& decision, const TextStyle& style);
-std::string decision_markdown(const Decision& decision, const Comparison* comparison);
+
+/// The decision record. `runs` are the runs that the decision speaks of and `folder` is where the
+/// record will lie, so that every sentence can end in a relative link to its evidence. A piece of
+/// evidence names its run by id, or by name (then the latest of that name is meant).
+std::string decision_markdown(const Decision& decision, const Comparison* comparison,
+                              const std::vector<const Run*>& runs = {},
+                              const std::filesystem::path& folder = {});
 
 /// The closing lines of `run` (without the "rigwise: " of the first).
 std::string run_closing_text(const Run& run, const Ledger* ledger, const TextStyle& style);
@@ -48,6 +57,7 @@ struct ReportRun {
   Rows<HostSample> host = {};
   Rows<DiskSample> disk = {};
   Environment environment = {};
+  std::optional<Rig> rig = {};  // names of devices, and the temperature at which they slow down
 };
 
 struct ReportInput {
@@ -56,10 +66,12 @@ struct ReportInput {
   const Comparison* comparison = nullptr;
   const Decision* decision = nullptr;
   std::size_t max_points = 2000;
+  std::filesystem::path folder =
+      {};  // where the page will lie; empty: evidence is named, not linked
 };
 
 /// One self-contained HTML file: no network, no script from elsewhere; every string of a run is
-/// escaped.
+/// escaped. Everything but the plots is there without scripts too. Cost: linear in the rows given.
 std::string report_html(const ReportInput& input);
 
 }  // namespace rigwise

@@ -1,0 +1,117 @@
+// Terminal text of a ledger.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "report/figures.h"
+#include "report/layout.h"
+#include "rigwise/report.h"
+#include "rigwise/units.h"
+
+namespace rigwise {
+
+using namespace report;
+
+namespace {
+std::string shows(const LedgerRow& row) {
+  if (!row.note.empty()) return safe(row.note);
+  for (const Evidence& evidence : row.evidence) {
+    const std::string text = safe(to_string(evidence));
+    if (!text.empty()) return text;
+  }
+  return row.seconds ? std::string() : safe(row.would_measure);
+}
+
+/// Rows without evidence either way are named in one line, not drawn as a column of blanks.
+std::string not_measured_line(const Ledger& ledger, std::size_t width) {
+  std::vector<std::string> names;
+  std::string note;
+  for (const LedgerRow& row : ledger.rows) {
+    if (row.seconds) continue;
+    names.emplace_back(to_string(row.cls));
+    if (note.empty()) note = safe(row.note);
+  }
+  if (names.empty()) return {};
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    text += (i == 0 ? "" : i + 1 == names.size() ? " and " : ", ") + names[i];
+  if (!note.empty()) text += " (" + note + ")";
+  return hang("  not measured: ", text, width);
+}
+
+std::string rank_lines(const Ledger& ledger, std::size_t width) {
+  if (ledger.ranks.size() < 2) return {};
+  std::string text;
+  for (const RankLedger& rank : ledger.ranks) {
+    const auto row = std::find_if(rank.rows.begin(), rank.rows.end(),
+                                  [](const LedgerRow& r) { return r.cls == LedgerClass::compute; });
+    if (row == rank.rows.end() || !row->seconds) continue;
+    if (!text.empty()) text += " · ";
+    text += fmt::format("{}: {}", rank.rank, format_duration(*row->seconds));
+  }
+  return text.empty() ? std::string() : hang("  compute by rank: ", text, width);
+}
+}  // namespace
+
+std::string ledger_text(const Ledger& ledger, const Run& run, const TextStyle& style) {
+  const std::size_t width = line_width(style);
+  const Answer answer = answer_of(ledger);
+  std::string out = answer_lines(answer, style);
+  const std::string why = safe(ledger.bottleneck.why);
+  if (ledger.bottleneck.cls && !why.empty()) out += hang("  ", full_stop(why), width);
+  out += '\n';
+
+  Table table;
+  using enum Table::Align;
+  table.align = {left, left, right, left, left};
+  table.head = {"class", "seconds", "share", "how", "what shows it"};
+  std::vector<std::string> seconds;
+  for (const LedgerRow& row : ledger.rows) {
+    if (!row.seconds) continue;
+    seconds.push_back(seconds_cell(row, ledger.wall_s));
+    const bool unexplained = row.cls == LedgerClass::unexplained;
+    table.rows.push_back({std::string(to_string(row.cls)), "",
+                          ledger.wall_s > 0 ? format_share(*row.seconds / ledger.wall_s) : "",
+                          unexplained ? "" : std::string(to_string(row.how)), shows(row)});
+  }
+  LedgerRow wall;
+  wall.seconds = ledger.wall_s;
+  seconds.push_back(seconds_cell(wall, ledger.wall_s));
+  table.rows.push_back({"wall", "", ledger.wall_s > 0 ? "100 %" : "", "", ""});
+  const auto aligned = align_decimals(seconds);
+  for (std::size_t i = 0; i < table.rows.size(); ++i) table.rows[i][1] = aligned[i];
+  out += table.text(style);
+  out += not_measured_line(ledger, width);
+  out += rank_lines(ledger, width);
+
+  std::vector<const Finding*> grave;
+  for (const Finding& finding : ledger.findings) {
+    if (finding.severity >= Severity::notice) grave.push_back(&finding);
+  }
+  std::stable_sort(grave.begin(), grave.end(),
+                   [](const Finding* a, const Finding* b) { return a->severity > b->severity; });
+  if (!grave.empty()) out += '\n';
+  for (std::size_t i = 0; i < std::min<std::size_t>(grave.size(), 4); ++i) {
+    const Finding& finding = *grave[i];
+    std::string text = full_stop(safe(finding.claim));
+    if (!finding.evidence.empty()) {
+      const std::string place = safe(to_string(finding.evidence.front()));
+      if (!place.empty()) text += " [" + place + "]";
+    }
+    out += hang("  " + std::string(to_string(finding.severity)) + ": ", text, width);
+  }
+  if (grave.size() > 4)
+    out += fmt::format("  and {} more: rigwise ledger --json\n", grave.size() - 4);
+
+  out += '\n';
+  const std::string next = next_step_of(ledger);
+  const std::string name = safe(run.info.name.empty() ? ledger.run : run.info.name, 80);
+  if (next.empty()) {
+    out += hang("Next: ", fmt::format("rigwise compare {} -- OTHER_RUN", name), width);
+  } else {
+    out += hang("Try: ", full_stop(next), width);
+  }
+  return out;
+}
+
+}  // namespace rigwise
