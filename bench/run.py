@@ -1,0 +1,189 @@
+"""The project's bars, measured and printed; nothing here asserts a time.
+
+    ./dev bench [PART…]     PARTS: big  cost  alarms  planted  kills  (default: all but alarms and planted, which take ~20 min)
+
+big      open + ledger + report of an 8-hour, 4-GPU, 1 Hz run: seconds and peak memory
+cost     what recording costs the Hugging Face example: the recorder paused and resumed in alternating blocks inside one
+         run (needs RIGWISE_PYTHON or .venv), its CPU share and memory with 4 fake GPUs
+alarms   the same command against itself, 3 runs a side, 20 repetitions: verdicts FASTER or SLOWER
+planted  5 % more work a step, runs a side as the tool itself advises after a pilot, 20 repetitions: SLOWER found
+kills    the recorder killed at 200 random instants (tests/system)
+"""
+import json
+import math
+import os
+import pathlib
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build/release"
+RIGWISE = BUILD / "rigwise"
+WORKLOAD = [sys.executable, str(ROOT / "bench/workload.py")]
+
+
+def rigwise(folder, *words, check=True, **kwargs):
+    env = dict(os.environ, RIGWISE_RUNS=str(folder / "runs"), **kwargs.pop("env", {}))
+    done = subprocess.run([str(RIGWISE), *words], cwd=folder, env=env, capture_output=True, text=True, **kwargs)
+    if check and done.returncode not in (0, 3):
+        raise SystemExit(f"{' '.join(words)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done
+
+
+def t_interval(values):
+    """Mean and half width of its 95 % interval (Student's t, normal quantile corrected for few values)."""
+    n = len(values)
+    mean, sd = statistics.fmean(values), statistics.stdev(values)
+    z = 1.959964
+    t = z + (z**3 + z) / (4 * (n - 1)) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * (n - 1) ** 2)  # Abramowitz-Stegun 26.7.5
+    return mean, t * sd / math.sqrt(n)
+
+
+def big(folder):
+    run = folder / "20261101-000000-big"
+    subprocess.run([sys.executable, str(ROOT / "bench/big_run.py"), str(run), "8"], check=True)
+    best = None
+    for _ in range(5):
+        out = subprocess.run([str(BUILD / "open_and_report"), str(run), str(folder / "report.html")], check=True,
+                             capture_output=True, text=True).stdout
+        figures = json.loads(out)
+        best = figures if best is None or figures["total_s"] < best["total_s"] else best
+    print(f"big: {best['total_s']:.2f} s (open {best['open_s']:.3f}, ledger {best['ledger_s']:.3f}, report "
+          f"{best['report_s']:.3f}), {best['peak_rss_mib']:.0f} MiB, page {best['html_bytes'] / 1e6:.1f} MB   bar: 1 s, 200 MiB")
+
+
+def python_with_torch():
+    for python in (os.environ.get("RIGWISE_PYTHON"), str(ROOT / ".venv/bin/python")):
+        if python and shutil.which(python):
+            return python
+    return None
+
+
+FAKE_GPUS = {"gpus": 4}
+
+
+def example_argv(python, work, out, steps):
+    plan = json.loads((ROOT / "examples/hf/demo.json").read_text())
+    fill = {"{python}": python, "{examples}": str(ROOT / "examples"), "{work}": str(work), "{out}": str(out)}
+
+    def words(items):
+        result = []
+        for word in items:
+            for hole, value in fill.items():
+                word = word.replace(hole, value)
+            result.append(word)
+        return result
+
+    for part in ("data", "model"):
+        if not all(pathlib.Path(p).exists() for p in words(plan[part]["makes"])):
+            subprocess.run(words(plan[part]["argv"]), check=True, capture_output=True)
+    argv = words(plan["single"]["launch"] + plan["train"] + plan["single"]["extra"])
+    argv[argv.index("--max_steps") + 1] = str(steps)
+    for flag in ("--save_steps", "--eval_steps"):
+        argv[argv.index(flag) + 1] = str(10 * steps)
+    return argv
+
+
+def cost(folder, steps=900, block_s=8.0):
+    python = python_with_torch()
+    if python is None:
+        print("cost: skipped, no Python with torch (RIGWISE_PYTHON or ./dev demo first)")
+        return
+    fake = folder / "nvml.json"
+    shutil.copy(ROOT / "tests/fakes/four_gpus.json", fake)
+    env = {"LD_LIBRARY_PATH": str(BUILD), "RIGWISE_FAKE_NVML": str(fake)}
+    argv = example_argv(python, folder / "work", folder / "out", steps)
+    running = subprocess.Popen([str(RIGWISE), "run", "--quiet", "--name", "cost", "--", *argv], cwd=folder,
+                               env=dict(os.environ, RIGWISE_RUNS=str(folder / "runs"), **env),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(15)
+    while running.poll() is None:
+        for action in ("pause", "resume"):
+            rigwise(folder, "runs", action, "cost", check=False)
+            time.sleep(block_s * (0.9 + 0.2 * random.random()))
+    run = next((folder / "runs").glob("*-cost"))
+    times = [float(line.split(",")[0]) for line in (run / "steps.csv").read_text().splitlines()[1:]
+             if ",train," in line]
+    marks = [(float(f[0]), f[-1]) for f in (line.split(",") for line in (run / "events.csv").read_text().splitlines()[1:])
+             if f[2] == "recorder" and f[-1] in ("paused", "resumed")]
+    if len(marks) < 8:
+        print(f"cost: only {len(marks)} marks of pausing; steps: {len(times)}")
+        return
+    blocks = []  # (paused?, mean log step time)
+    for (start, word), (end, _) in zip(marks, marks[1:]):
+        inside = [math.log(b - a) for a, b in zip(times, times[1:]) if a > start + 0.5 and b < end and b > a]
+        if len(inside) >= 10:
+            blocks.append((word == "paused", statistics.median(inside)))
+    # each recorded block against the mean of its paused neighbours: slow drift cancels
+    effects = [blocks[i][1] - (blocks[i - 1][1] + blocks[i + 1][1]) / 2 for i in range(1, len(blocks) - 1)
+               if not blocks[i][0] and blocks[i - 1][0] and blocks[i + 1][0]]
+    info = json.loads((run / "run.json").read_text())
+    wall, spent = info["ending"]["wall_s"], info["recorder"]
+    if len(effects) >= 3:
+        mean, half = t_interval(effects)
+        print(f"cost: slowdown {100 * mean:+.2f} % ± {100 * half:.2f} ({len(effects)} triples of blocks, {len(times)} steps)"
+              "   bar: 0.3 %, upper end 1 %")
+    # the recorder slept in the paused half: its share is of the time it was awake
+    awake = wall - sum(b[0] - a[0] for a, b in zip(marks, marks[1:]) if a[1] == "paused")
+    print(f"cost: recorder {100 * spent['cpu_s'] / awake:.2f} % of a core, keeper {100 * spent.get('keeper_cpu_s', 0) / wall:.2f} %,"
+          f" memory {spent['peak_rss_bytes'] / 2**20:.1f} MiB, longest tick {1000 * spent['longest_tick_s']:.1f} ms"
+          "   bar: 0.5 %, 24 MiB")
+
+
+def one_side(folder, name, extra):
+    rigwise(folder, "run", "--quiet", "--name", name, "--", *WORKLOAD, "--extra-percent", str(extra))
+
+
+def trial(folder, number, runs_a_side, extra):
+    """One repetition: runs in the order A B B A A B …, then the verdict."""
+    a, b = f"a{number}", f"b{number}"
+    for i in range(2 * runs_a_side):
+        second = i % 4 in (1, 2)
+        one_side(folder, b if second else a, extra if second else 0)
+    done = rigwise(folder, "compare", "--json", a, "--", b)
+    return json.loads(done.stdout)
+
+
+def alarms(folder, repetitions=20):
+    verdicts = [trial(folder, n, 3, 0)["verdict"] for n in range(repetitions)]
+    false = sum(v in ("faster", "slower") for v in verdicts)
+    print(f"alarms: {false} false of {repetitions} ({', '.join(f'{v} {verdicts.count(v)}' for v in sorted(set(verdicts)))})"
+          "   bar: at most 1")
+
+
+def planted(folder, repetitions=20, extra=5.0):
+    pilot = trial(folder, 900, 3, extra)
+    needed = pilot.get("runs_needed") or 3
+    runs = max(3, min(int(needed), 12))
+    results = [trial(folder, n, runs, extra) for n in range(repetitions)]
+    found = sum(r["verdict"] == "slower" for r in results)
+    effects = [r["effect"]["percent"] for r in results if r.get("effect")]
+    print(f"planted: {found} of {repetitions} found with {runs} runs a side (pilot: {pilot['verdict']}, advised {needed});"
+          f" effect {statistics.fmean(effects):+.1f} %, sd {statistics.pstdev(effects):.1f}   bar: at least 18")
+
+
+def kills(folder):
+    env = dict(os.environ, RIGWISE=str(RIGWISE), RIGWISE_BUILD=str(BUILD), RIGWISE_SOURCE=str(ROOT), RIGWISE_KILLS="200")
+    for script in sorted((ROOT / "tests/system").glob("record_kill*_test.py")):
+        done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True)
+        print(f"kills: {script.name}: exit {done.returncode}: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+
+
+def main(words):
+    parts = {"big": big, "cost": cost, "alarms": alarms, "planted": planted, "kills": kills}
+    chosen = words or ["big", "cost", "kills"]
+    for word in chosen:
+        if word not in parts:
+            raise SystemExit(f"bench: no part '{word}'; parts: {' '.join(parts)}")
+    for word in chosen:
+        with tempfile.TemporaryDirectory(prefix="rigwise-bench-") as folder:
+            parts[word](pathlib.Path(folder))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
