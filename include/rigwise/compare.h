@@ -91,6 +91,16 @@ struct ThresholdOutcome {
   std::string why = {};
 };
 
+/// How many runs a side a difference of a given size needs on this rig (power 0.9, two-sided 5 %).
+/// The spread that is reckoned with lies above the one that was seen, since a few runs show it
+/// badly.
+struct Advice {
+  double spread_percent = 0;    // run-to-run sd of the step time
+  double reckoned_percent = 0;  // the sd that the counts below rest on
+  bool measured = false;        // false: the default floor, no spread was seen
+  std::optional<int> runs_for_3_percent = {}, runs_for_5_percent = {}, runs_for_10_percent = {};
+};
+
 struct Comparison {
   std::vector<std::string> runs_a = {}, runs_b = {};  // ids
   std::string name_a = {}, name_b = {};
@@ -99,12 +109,16 @@ struct Comparison {
   std::vector<ComparedField> fields =
       {};  // all that were looked at; differences and unknowns first
   std::vector<std::string> blockers = {};  // one sentence each: what blocks the verdict
-  std::string smallest_change = {};        // where not comparable
+  std::vector<std::string> wall_blockers =
+      {};                            // why total wall times say nothing here; `wall` is empty then
+  std::string smallest_change = {};  // where not comparable
   Verdict verdict = Verdict::inconclusive;
   std::string verdict_why = {};
-  std::optional<Effect> effect = {};    // primary
-  std::optional<Effect> wall = {};      // total wall time including events
+  bool likely = false;                // a caveat caps the verdict: say "likely faster", never more
+  std::optional<Effect> effect = {};  // primary
+  std::optional<Effect> wall = {};    // total wall time including events
   std::optional<int> runs_needed = {};  // a side, where inconclusive
+  std::optional<Advice> advice = {};
   std::optional<LossTrend> loss = {};
   std::optional<Repeatability> repeat_a = {}, repeat_b = {};
   std::optional<Scaling> scaling = {};
@@ -123,8 +137,10 @@ struct CompareOptions {
       {};  // run-to-run sd measured on this rig; default 2 %, never below 0.5 %
 };
 
-/// Errors: usage (an empty side, or a run on both sides). Runs that may not be compared are a
-/// value, not an error.
+/// Reads the runs' tables; writes nothing. Order: comparability, series, effect, loss,
+/// repeatability, scaling, side effects. `threshold` is left empty: the caller fills it. Errors:
+/// usage (an empty side, a run on both sides, an unknown factor: nearest name as hint). Runs that
+/// may not be compared are a value, not an error.
 Result<Comparison> compare(const std::vector<Run>& a, const std::vector<Run>& b,
                            const CompareOptions& options);
 
