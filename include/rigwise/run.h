@@ -489,6 +489,8 @@ class RunWriter {
   [[nodiscard]] const std::filesystem::path& dir() const { return dir_; }
   [[nodiscard]] const RunInfo& info() const { return info_; }
   [[nodiscard]] std::int64_t lost_bytes() const;
+  /// The descriptor that holds the folder's lock, for processes that are to hold it too.
+  [[nodiscard]] int lock_descriptor() const;
 
  private:
   RunWriter() = default;

@@ -13,7 +13,8 @@ inline constexpr std::string_view kRunJson =
 inline constexpr std::string_view kKeeperJson =
     "keeper.json";                                 // the keeper's own word on how the command ended
 inline constexpr std::string_view kLock = "lock";  // locked while any process of ours lives
-inline constexpr std::string_view kControl = "control";  // socket: attach, pause
+inline constexpr std::string_view kControl = "control";  // socket of the recorder: pause, resume
+inline constexpr std::string_view kAttach = "attach";    // socket of the keeper: the terminal
 inline constexpr std::string_view kSteps = "steps.csv";
 inline constexpr std::string_view kEvents = "events.csv";
 inline constexpr std::string_view kLogFolder = "log";
@@ -30,6 +31,11 @@ inline std::string log_index(std::string_view stream) {
   return "log/" + std::string(stream) + ".idx.csv";
 }
 inline constexpr std::string_view kLogIndexHeader = "offset_bytes,t_s\n";
+/// "log/out.lost.csv": behind the first offset_bytes bytes of the log, lost_bytes are missing.
+inline std::string log_losses(std::string_view stream) {
+  return "log/" + std::string(stream) + ".lost.csv";
+}
+inline constexpr std::string_view kLogLossesHeader = "offset_bytes,lost_bytes,t_s\n";
 
 /// "watch/HOST.gpu.csv"; kind is gpu, host, disk, net, proc or self.
 inline std::string watch_file(const std::string& host, std::string_view kind) {

@@ -214,6 +214,10 @@ std::int64_t RunWriter::lost_bytes() const {
   return lost;
 }
 
+int RunWriter::lock_descriptor() const {
+  return lock_ ? static_cast<const Fd*>(lock_.get())->get() : -1;
+}
+
 Status write_keeper_record(const fs::path& dir, const KeeperRecord& record) {
   return write_file_atomic(dir / layout::kKeeperJson, encode(record));
 }
