@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -353,6 +354,21 @@ Result<Rows<DiskSample>> read_disk(const Run& run, const std::string& host);
 Result<Rows<NetSample>> read_net(const Run& run, const std::string& host);
 Result<Rows<ProcSample>> read_proc(const Run& run, const std::string& host);
 Result<Rows<SelfSample>> read_self(const Run& run, const std::string& host);
+
+/// Walks a table of many hours row by row without keeping it. Only the named columns are filled in
+/// (names as in the file); `line` is the row's 1-based line. Bad rows are passed over; the walk
+/// ends where the visitor returns false. An absent file is an empty one.
+using ColumnNames = std::vector<std::string_view>;
+template <class T>
+using RowVisitor = std::function<bool(const T& row, std::int64_t line)>;
+Status visit_gpu(const Run& run, const std::string& host, const ColumnNames& columns,
+                 const RowVisitor<GpuSample>& visit);
+Status visit_host(const Run& run, const std::string& host, const ColumnNames& columns,
+                  const RowVisitor<HostSample>& visit);
+Status visit_disk(const Run& run, const std::string& host, const ColumnNames& columns,
+                  const RowVisitor<DiskSample>& visit);
+Status visit_proc(const Run& run, const std::string& host, const ColumnNames& columns,
+                  const RowVisitor<ProcSample>& visit);
 
 /// Receive times of the log: after the first `offset_bytes` bytes of `file`, the clock showed
 /// `t_s`.

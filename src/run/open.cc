@@ -66,6 +66,18 @@ Result<Rows<T>> read_table(const Run& run, const std::string& relative) {
   return rows;
 }
 
+template <class T>
+Status walk_table(const Run& run, const std::string& relative, const ColumnNames& columns,
+                  const RowVisitor<T>& visit) {
+  const auto text = read_file(run.dir / relative);
+  if (text.ok()) {
+    tables::walk<T>(*text, columns, visit);
+  } else if (text.error().code != Errc::not_found) {
+    return text.error();
+  }
+  return Ok{};
+}
+
 /// What a finished run should have and this one has not, in words.
 void look_for_missing(Run& run) {
   const auto& host = run.info.host;
@@ -152,6 +164,24 @@ Result<Rows<ProcSample>> read_proc(const Run& run, const std::string& host) {
 Result<Rows<SelfSample>> read_self(const Run& run, const std::string& host) {
   return read_table<SelfSample>(run, layout::watch_file(host, "self"));
 }
+
+Status visit_gpu(const Run& run, const std::string& host, const ColumnNames& columns,
+                 const RowVisitor<GpuSample>& visit) {
+  return walk_table(run, layout::watch_file(host, "gpu"), columns, visit);
+}
+Status visit_host(const Run& run, const std::string& host, const ColumnNames& columns,
+                  const RowVisitor<HostSample>& visit) {
+  return walk_table(run, layout::watch_file(host, "host"), columns, visit);
+}
+Status visit_disk(const Run& run, const std::string& host, const ColumnNames& columns,
+                  const RowVisitor<DiskSample>& visit) {
+  return walk_table(run, layout::watch_file(host, "disk"), columns, visit);
+}
+Status visit_proc(const Run& run, const std::string& host, const ColumnNames& columns,
+                  const RowVisitor<ProcSample>& visit) {
+  return walk_table(run, layout::watch_file(host, "proc"), columns, visit);
+}
+
 Result<Rows<LogMark>> read_log_index(const Run& run, std::string_view file) {
   return read_table<LogMark>(run, layout::log_index(file));
 }

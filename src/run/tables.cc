@@ -1,5 +1,6 @@
 #include "run/tables.h"
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <type_traits>
@@ -312,10 +313,55 @@ Rows<T> parse(std::string_view text) {
   return result;
 }
 
-#define RW_TABLE(Type)                               \
-  template std::string header<Type>();               \
-  template std::string line<Type>(const Type& from); \
-  template Rows<Type> parse<Type>(std::string_view text);
+template <class T>
+void walk(std::string_view text, const ColumnNames& wanted, const RowVisitor<T>& visit) {
+  const auto header_end = text.find('\n');
+  if (header_end == std::string_view::npos) return;
+  const auto names = split(text.substr(0, header_end), ',');
+  std::vector<const Column<T>*> at(names.size(), nullptr);
+  std::size_t needed = 1;  // fields up to the last wanted one
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (std::find(wanted.begin(), wanted.end(), names[i]) == wanted.end()) continue;
+    for (const auto& c : columns<T>()) {
+      if (c.name == names[i]) at[i] = &c, needed = i + 1;
+    }
+  }
+  std::vector<std::string_view> fields;
+  std::int64_t line = 1;
+  for (text.remove_prefix(header_end + 1);; ++line) {
+    const auto end = text.find('\n');
+    if (end == std::string_view::npos) return;
+    std::string_view row = text.substr(0, end);
+    text.remove_prefix(end + 1);
+    if (row.find('"') != std::string_view::npos) {  // rare: leave quotes to the reader of quotes
+      const std::string one = std::string(row) + '\n';
+      CsvReader reader(one);
+      if (!reader.next(fields) || fields.size() != at.size() || !to_number(fields[0])) continue;
+      T quoted = {};
+      for (std::size_t i = 0; i < needed; ++i) {
+        if (at[i] != nullptr && !fields[i].empty()) at[i]->read(fields[i], quoted);
+      }
+      if (!visit(quoted, line + 1)) return;
+      continue;
+    }
+    const auto commas = static_cast<std::size_t>(std::count(row.begin(), row.end(), ','));
+    if (commas + 1 != at.size() || !to_number(row.substr(0, row.find(',')))) continue;
+    T plain = {};
+    for (std::size_t i = 0; i < needed; ++i) {
+      const auto comma = row.find(',');
+      const auto field = row.substr(0, comma);
+      if (at[i] != nullptr && !field.empty()) at[i]->read(field, plain);
+      row.remove_prefix(comma == std::string_view::npos ? row.size() : comma + 1);
+    }
+    if (!visit(plain, line + 1)) return;
+  }
+}
+
+#define RW_TABLE(Type)                                    \
+  template std::string header<Type>();                    \
+  template std::string line<Type>(const Type& from);      \
+  template Rows<Type> parse<Type>(std::string_view text); \
+  template void walk<Type>(std::string_view, const ColumnNames&, const RowVisitor<Type>&);
 RW_TABLE(StepRecord)
 RW_TABLE(Event)
 RW_TABLE(GpuSample)

@@ -26,4 +26,8 @@ std::string line(const T& row);
 template <class T>
 Rows<T> parse(std::string_view text);
 
+/// The same rows one at a time, with the named columns only; false from `visit` ends the walk.
+template <class T>
+void walk(std::string_view text, const ColumnNames& columns, const RowVisitor<T>& visit);
+
 }  // namespace rigwise::tables
