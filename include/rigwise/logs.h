@@ -1,6 +1,11 @@
-// Logs: bytes of a training log in any chunks → StepRecord and Event, with read statistics.
+// Logs: bytes of a training log in any chunks → StepRecord, Event and Fact, with read statistics.
 //
-// Not thread-safe: one LogReader per stream. Never throws; hostile bytes are counted, not believed.
+// Formats: Hugging Face Trainer and TRL dict lines (numbers bare or as strings, nested, wrapped),
+// the tables of log_metrics, tqdm bars, JSON lines, key–value lines. Times are receive times in
+// seconds since the run's start; an entry that came in pieces has the time of its last byte.
+//
+// Threads: one owner per LogReader; two joined readers have the same owner. Memory: a few pieces of
+// at most 64 KiB, whatever the line length. Never throws; hostile bytes are counted, not believed.
 #pragma once
 
 #include <memory>
@@ -12,6 +17,9 @@
 
 namespace rigwise {
 
+/// What became known with a push. Events: evaluation [start, end], train_end (the summary line),
+/// phase (startup bars: "model load", "tokenising" …), checkpoint (the log says that one is saved;
+/// name = path as printed; state empty), all how "log".
 struct LogBatch {
   std::vector<StepRecord> steps = {};
   std::vector<Event> events = {};
@@ -25,11 +33,25 @@ class LogReader {
   LogReader& operator=(LogReader&&) noexcept;
   ~LogReader();
 
-  /// Bytes as received at t_s, cut anywhere. Returns what became complete with them.
+  /// Tells that `other` reads the other stream (out, err) of the same command: the bars of one give
+  /// the entries of the other their step. Call once, before the first push.
+  void join(LogReader& other);
+
+  /// Bytes as received at t_s, cut anywhere. Returns what became complete with them. An entry that
+  /// states no step waits up to half a second for the training bar that is drawn behind it; a push
+  /// of no bytes (at each tick) lets it go.
   LogBatch push(std::string_view bytes, double t_s);
-  /// The end of the stream: the half line that was kept is read too.
+
+  /// The end of the stream: the half line that was kept is read too. Join readers of one command:
+  /// finish the one with the bars (err) first.
   LogBatch finish(double t_s);
+
   [[nodiscard]] const ReadStatistics& statistics() const;
+
+  /// 1; or N when every training entry came N times without a rank: N processes that each take
+  /// themselves for the first, so they were started together but train apart. The copies are
+  /// dropped.
+  [[nodiscard]] int copies() const;
 
  private:
   struct State;

@@ -1,0 +1,72 @@
+// Banners that trainers print at their start: settings as facts.
+#include <cmath>
+
+#include "base/text.h"
+#include "logs/readers.h"
+
+namespace rigwise::logs {
+namespace {
+
+struct Phrase {
+  std::string_view text;
+  const char* key;
+  bool training_only;  // evaluations print the same words with their own numbers
+};
+
+constexpr Phrase kPhrases[] = {
+    {"Num examples", "data_rows", true},
+    {"Num Epochs", "epochs", true},
+    {"nstantaneous batch size per device", "micro_batch", true},
+    {"Batch size per device", "micro_batch", true},
+    {"Total train batch size", "global_batch", true},
+    {"Total batch size", "global_batch", true},
+    {"radient Accumulation steps", "accumulation", true},
+    {"radient accumulation steps", "accumulation", true},
+    {"Total optimization steps", "max_steps", true},
+    {"Total steps", "max_steps", true},
+    {"Number of trainable parameters", "trainable_parameters", true},
+    {"trainable params", "trainable_parameters", false},
+    {"all params", "parameters", false},
+};
+
+/// The whole number behind the phrase's '=' or ':'.
+std::optional<std::string> number_behind(std::string_view rest) {
+  const std::size_t sign = rest.find_first_of("=:");
+  if (sign == std::string_view::npos || sign > 60) return std::nullopt;
+  const auto quantity = scan_quantity(trim(rest.substr(sign + 1)));
+  if (!quantity || !(quantity->value >= 0) || !(quantity->value < 9e15) ||
+      quantity->value != std::floor(quantity->value))
+    return std::nullopt;
+  return std::to_string(static_cast<long long>(quantity->value));
+}
+
+}  // namespace
+
+Outcome read_banner(Session& session, const Piece& piece, std::string_view text) {
+  if (contains(text, "***** Running")) {
+    session.evaluation_banner = !contains(text, "raining");
+    return Outcome::none;
+  }
+  if (text.size() > 1024) return Outcome::none;
+  if (!contains(text, "atch size") && !contains(text, "Num ") && !contains(text, "steps") &&
+      !contains(text, "param"))
+    return Outcome::none;
+  Outcome outcome = Outcome::none;
+  for (const Phrase& phrase : kPhrases) {
+    const std::size_t at = text.find(phrase.text);
+    if (at == std::string_view::npos || (phrase.training_only && session.evaluation_banner))
+      continue;
+    if (auto value = number_behind(text.substr(at + phrase.text.size()))) {
+      session.fact(phrase.key, std::move(*value), piece);
+      outcome = Outcome::matched;
+    }
+  }
+  const std::size_t resumed = text.find("Continuing training from global step ");
+  if (resumed != std::string_view::npos) {
+    session.fact("resume", "step " + std::string(trim(text.substr(resumed + 37, 20))), piece);
+    outcome = Outcome::matched;
+  }
+  return outcome;
+}
+
+}  // namespace rigwise::logs

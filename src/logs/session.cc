@@ -1,0 +1,430 @@
+#include "logs/session.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/text.h"
+
+namespace rigwise::logs {
+namespace {
+
+constexpr double kHold_s = 0.5;         // how long an entry waits for the bar behind it
+constexpr double kBarThrottle_s = 0.1;  // tqdm draws at most ten times a second
+constexpr std::size_t kMaxMarks = 4096;
+
+bool same(const std::optional<double>& a, const std::optional<double>& b) {
+  if (!a || !b) return !a && !b;
+  return *a == *b || (std::isnan(*a) && std::isnan(*b));
+}
+
+bool same_figures(const StepRecord& a, const StepRecord& b) {
+  return a.step == b.step && a.rank == b.rank && same(a.epoch, b.epoch) && same(a.loss, b.loss) &&
+         same(a.eval_loss, b.eval_loss) && same(a.lr, b.lr) && same(a.grad_norm, b.grad_norm) &&
+         same(a.step_time_s, b.step_time_s) && same(a.steps_per_s, b.steps_per_s) &&
+         same(a.samples_per_s, b.samples_per_s) && same(a.tokens_per_s, b.tokens_per_s) &&
+         same(a.runtime_s, b.runtime_s);
+}
+
+/// The same entry from another process: all that training decides is equal, only the clock differs.
+bool same_training(const StepRecord& a, const StepRecord& b) {
+  return (a.step || a.epoch) && a.loss && a.log_format == b.log_format && a.step == b.step &&
+         same(a.epoch, b.epoch) && same(a.loss, b.loss) && same(a.lr, b.lr) &&
+         same(a.grad_norm, b.grad_norm) && same(a.tokens_seen, b.tokens_seen);
+}
+
+bool near(const std::optional<double>& a, const std::optional<double>& b, double absolute) {
+  return a && b && std::abs(*a - *b) <= absolute;
+}
+
+std::string phase_name(std::string_view description) {
+  const std::string low = lower_ascii(description);
+  if (contains(low, "download") || contains(low, "fetch")) return "download";
+  if (contains(low, "load")) {
+    for (const auto word : {"shard", "weight", "model", "checkpoint"})
+      if (contains(low, word)) return "model load";
+    return "data load";
+  }
+  if (contains(low, "token")) return "tokenising";
+  if (contains(low, "compil")) return "compile";
+  return "data preparation";
+}
+
+}  // namespace
+
+Session::Session(std::string file)
+    : progress(std::make_shared<Progress>()), log_file(std::move(file)) {}
+
+void Session::fact(std::string key, std::string value, const Piece& piece) {
+  out->facts.push_back(
+      Fact{std::move(key), clean_text(value, 256), log_file + ':' + std::to_string(piece.line)});
+}
+
+void Session::event(Event event) {
+  event.name = clean_text(event.name, 1024);
+  out->events.push_back(std::move(event));
+}
+
+// ------------------------------------------------------------------------------------------------
+// entries
+
+bool Session::repeats(const StepRecord& record) {
+  const bool table = record.log_format == "metrics_table";
+  if (record.kind == RecordKind::train)
+    return (last_train_ && same_figures(*last_train_, record)) || is_copy(record);
+  if (record.kind == RecordKind::summary)  // printed as a dict, then as a table with fewer digits
+    return last_summary_ && (table || same_figures(*last_summary_, record));
+  if (record.kind == RecordKind::eval && last_eval_) {
+    if (same_figures(*last_eval_, record)) return true;
+    if (table && !record.runtime_s) return true;  // cut before its end
+    return table && near(last_eval_->runtime_s, record.runtime_s, 0.011) &&
+           near(last_eval_->eval_loss, record.eval_loss, 1e-3);
+  }
+  return false;
+}
+
+/// Two processes that were started together but never joined print every entry twice.
+bool Session::is_copy(const StepRecord& record) {
+  constexpr std::size_t kWindow = 16;  // processes drift apart by a few entries
+  if (record.rank) return false;
+  for (const StepRecord& other : recent_) {
+    if (!same_training(other, record)) continue;
+    ++copies_;
+    return true;
+  }
+  ++distinct_;
+  recent_.push_back(record);
+  if (recent_.size() > kWindow) recent_.pop_front();
+  return false;
+}
+
+int Session::copies() const {
+  constexpr std::int64_t kEnough = 4;
+  if (distinct_ < kEnough) return 1;
+  return static_cast<int>((distinct_ + copies_ + distinct_ / 2) / distinct_);
+}
+
+void Session::emit(StepRecord record) {
+  out->steps.push_back(std::move(record));
+}
+
+void Session::add(Reading reading, const Piece& piece, const char* format,
+                  std::optional<std::int64_t> glued_step) {
+  StepRecord record = std::move(reading.record);
+  record.t_s = piece.t_s;
+  record.log_file = log_file;
+  record.log_line = piece.line;
+  record.log_format = format;
+  if (!record.rank) record.rank = rank;
+  if (repeats(record)) return;
+  if (!record.step && glued_step) record.bar_step = glued_step;
+  switch (record.kind) {
+    case RecordKind::train:
+      burst_ = last_train_ && last_train_->t_s == record.t_s ? burst_ + 1 : 0;
+      last_train_ = record;
+      confirm_bar();
+      hold_or_emit(std::move(record));
+      break;
+    case RecordKind::eval:
+      last_eval_ = record;
+      evaluation_entry(record);
+      hold_or_emit(std::move(record));
+      break;
+    case RecordKind::summary:
+      last_summary_ = record;
+      summary_entry(record);
+      emit(std::move(record));
+      break;
+    default:
+      emit(std::move(record));
+  }
+}
+
+/// A training entry came while a bar was up: that bar counts training steps.
+void Session::confirm_bar() {
+  Progress& p = *progress;
+  if (!p.confirmed && p.bar_open && p.bar_unnamed && !p.bar_reported && p.bar_total) {
+    p.total = p.bar_total;
+    p.step = p.bar_n;
+    p.drawn_s = p.bar_last_s;
+    p.complete = p.step == p.total;
+    p.bar_open = false;
+    --p.bars_seen;
+  }
+  if (p.total) p.confirmed = true;
+}
+
+void Session::hold_or_emit(StepRecord record) {
+  const Progress& p = *progress;
+  let_go();
+  if (record.step || record.bar_step || p.stream == nullptr) return emit(std::move(record));
+  if (p.stream != this) record.bar_step = mark_for(record);
+  if (record.bar_step) return emit(std::move(record));
+  held_ = std::move(record);
+}
+
+/// Emits the entry that waits, without the bar behind it: the bar before it counts when it is drawn
+/// anew at every step.
+void Session::let_go() {
+  if (!held_) return;
+  StepRecord record = std::move(*held_);
+  held_.reset();
+  const Progress& p = *progress;
+  if (p.stream != this)
+    record.bar_step = mark_for(record);
+  else if (p.step && p.step_time_s.value_or(0) >= kBarThrottle_s)
+    record.bar_step = p.step;
+  emit(std::move(record));
+}
+
+void Session::release(double t_s, bool all) {
+  if (held_ && progress->stream != this) {
+    held_->bar_step = mark_for(*held_);
+    if (held_->bar_step) {
+      emit(std::move(*held_));
+      held_.reset();
+    }
+  }
+  if (held_ && (all || t_s > held_->t_s + kHold_s)) let_go();
+}
+
+/// The step at which the other stream's bar was drawn anew for this entry. Marks come in the order
+/// of the entries; the epoch that the entry states must fit, so that a stray mark misleads nobody.
+std::optional<std::int64_t> Session::mark_for(const StepRecord& record) {
+  Progress& p = *progress;
+  if (!record.epoch || !(*record.epoch > 0)) return std::nullopt;
+  while (!p.marks.empty() && p.marks.front() <= 0) p.marks.pop_front();
+  if (p.marks.empty()) return std::nullopt;
+  if (!p.steps_per_epoch) {
+    const std::int64_t step = p.marks.front();
+    p.steps_per_epoch = static_cast<double>(step) / *record.epoch;
+    p.marks.pop_front();
+    return step;
+  }
+  const double expected = *record.epoch * *p.steps_per_epoch;
+  // Trainers print epochs with two decimals or four digits.
+  const double tolerance = 0.5 + 0.006 * *p.steps_per_epoch + 0.001 * expected;
+  for (std::size_t i = 0; i < p.marks.size(); ++i) {
+    const auto step = static_cast<double>(p.marks[i]);
+    if (step > expected + tolerance) return std::nullopt;
+    if (step < expected - tolerance) continue;
+    const std::int64_t found = p.marks[i];
+    p.marks.erase(p.marks.begin(), p.marks.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+    p.steps_per_epoch = static_cast<double>(found) / *record.epoch;
+    return found;
+  }
+  return std::nullopt;
+}
+
+// ------------------------------------------------------------------------------------------------
+// bars
+
+bool Session::is_training(const Bar& bar) const {
+  const Progress& p = *progress;
+  if (bar.use == BarUse::training) {
+    const std::string low = lower_ascii(bar.description);
+    return !(low.ends_with("epoch") || low.ends_with("epochs"));  // counts epochs, not steps
+  }
+  if (bar.use != BarUse::unnamed) return false;
+  for (const Field& field : bar.postfix)
+    if (figure_of(field.key) == Figure::loss) return true;
+  if (!bar.total) return false;
+  if (!p.total || p.total == bar.total) return true;
+  if (p.bars_seen > 0 && p.bar_total == bar.total) return false;
+  // Another bar while the training bar stands: an evaluation. After it: one as well, unless nothing
+  // ever showed that the finished bar was training.
+  return p.complete && !p.confirmed;
+}
+
+bool Session::draw(const Bar& bar, const Piece& piece) {
+  if (bar.use == BarUse::other) return cleared_ = false, false;
+  if (bar.use == BarUse::startup) return startup_bar(bar, piece.t_s), cleared_ = false, true;
+  if (is_training(bar)) return training_bar(bar, piece), true;
+  cleared_ = false;
+  if (bar.use == BarUse::training) return false;
+  if (bar.use == BarUse::evaluation || bar.total) evaluation_bar(bar, piece.t_s);
+  return true;
+}
+
+void Session::training_bar(const Bar& bar, const Piece& piece) {
+  Progress& p = *progress;
+  close_phase();
+  const bool fresh = p.total != bar.total || p.stream == nullptr || (p.step && bar.n < *p.step);
+  constexpr std::int64_t kLag = 3;
+  if (fresh && p.total == bar.total && p.step && bar.n > 0 && *p.step - bar.n <= kLag)
+    return;  // another rank's bar in the same stream, a little behind
+  if (fresh) {
+    p.total = bar.total;
+    p.step.reset();
+    p.stream = this;
+  }
+  if (cleared_) {
+    p.confirmed = p.confirmed || bar.n > 0;
+    p.marks.push_back(bar.n);
+    if (p.marks.size() > kMaxMarks) p.marks.pop_front();
+    cleared_ = false;
+  }
+  if (held_) {
+    held_->bar_step = bar.n;
+    held_->steps_total = held_->steps_total ? held_->steps_total : bar.total;
+    emit(std::move(*held_));
+    held_.reset();
+  }
+  if (bar.step_time_s) p.step_time_s = bar.step_time_s;
+  if (bar.steps_per_s) p.step_time_s = 1 / *bar.steps_per_s;
+  if (p.step == bar.n) return;  // drawn again
+  if (p.step && bar.n > *p.step) close_evaluation();
+  p.step = bar.n;
+  p.drawn_s = piece.t_s;
+  p.complete = bar.total && bar.n >= *bar.total;
+
+  Reading reading;
+  // Where both are there, "loss" is the running mean and "train_loss" the value (Lightning).
+  const bool two_losses =
+      std::any_of(bar.postfix.begin(), bar.postfix.end(), [](const Field& field) {
+        return field.key != "loss" && figure_of(field.key) == Figure::loss;
+      });
+  for (const Field& field : bar.postfix) {
+    const auto figure = figure_of(field.key);
+    if (two_losses && field.key == "loss") continue;
+    if (figure) set_figure(reading, *figure, field.key, field.value);
+  }
+  StepRecord& record = reading.record;
+  record.kind = record.loss ? RecordKind::train : RecordKind::progress;
+  record.t_s = piece.t_s;
+  if (bar.epoch) {  // the bar counts inside an epoch
+    record.epoch = bar.epoch;
+    record.bar_step = bar.n;
+  } else {
+    record.step = bar.n;
+  }
+  record.steps_total = bar.total;
+  if (!record.step_time_s) record.step_time_s = bar.step_time_s;
+  if (!record.steps_per_s) record.steps_per_s = bar.steps_per_s;
+  record.rank = rank;
+  record.log_file = log_file;
+  record.log_line = piece.line;
+  record.log_format = "bar";
+  if (record.loss) p.confirmed = true;
+  emit(std::move(record));
+}
+
+void Session::startup_bar(const Bar& bar, double t_s) {
+  std::string name = phase_name(bar.description);
+  const double start = t_s - bar.elapsed_s.value_or(0);
+  if (phase_ != name) {
+    close_phase();
+    phase_ = std::move(name);
+    phase_start_s_ = std::max(start, 0.0);
+  }
+  phase_last_s_ = t_s;
+}
+
+void Session::close_phase() {
+  if (phase_.empty()) return;
+  Event told;
+  told.t_s = phase_start_s_;
+  told.t_end_s = phase_last_s_;
+  told.kind = EventKind::phase;
+  told.name = std::move(phase_);
+  told.how = "log";
+  phase_.clear();
+  event(std::move(told));
+}
+
+// ------------------------------------------------------------------------------------------------
+// evaluations, the end
+
+void Session::evaluation_bar(const Bar& bar, double t_s) {
+  Progress& p = *progress;
+  const bool fresh = !p.bar_open || p.bar_total != bar.total || (p.bar_n && bar.n < *p.bar_n);
+  if (fresh) {
+    close_evaluation();
+    // Left over on the screen, drawn once more: not another evaluation.
+    if (p.bar_total == bar.total && p.bar_n == bar.n && bar.total == bar.n && p.bars_seen > 0)
+      return;
+    ++p.bars_seen;
+    p.bar_open = true;
+    p.bar_reported = false;
+    p.bar_start_s = std::max(0.0, t_s - bar.elapsed_s.value_or(0));
+    p.bar_unnamed = bar.use == BarUse::unnamed;
+  }
+  p.bar_last_s = t_s;
+  p.bar_n = bar.n;
+  p.bar_total = bar.total;
+  // Full: it is over. Its result was printed before, or waits in a buffer and comes too late.
+  if (bar.total && bar.n >= *bar.total) close_evaluation();
+}
+
+void Session::close_evaluation() {
+  Progress& p = *progress;
+  if (!p.bar_open) return;
+  p.bar_open = false;
+  if (p.bar_reported) return;
+  Event told;
+  told.t_s = p.bar_start_s;
+  told.t_end_s = p.bar_last_s;
+  told.kind = EventKind::evaluation;
+  told.step = p.step;
+  told.how = "log";
+  told.detail = "progress bar";
+  event(std::move(told));
+}
+
+void Session::evaluation_entry(const StepRecord& record) {
+  Progress& p = *progress;
+  ++p.entries_seen;
+  const bool this_bar = p.bar_open && !p.bar_reported && p.entries_seen >= p.bars_seen;
+  if (!this_bar && p.entries_seen <= p.bars_seen) return;  // its bar told it
+  if (!this_bar && !record.runtime_s) return;              // no duration is known
+  Event told;
+  told.t_s = record.t_s - record.runtime_s.value_or(0);
+  if (this_bar) told.t_s = std::min(told.t_s, p.bar_start_s);
+  told.t_s = std::max(told.t_s, 0.0);
+  told.t_end_s = record.t_s;
+  told.kind = EventKind::evaluation;
+  told.step = record.step ? record.step : p.step;
+  told.how = "log";
+  told.detail = this_bar ? "progress bar and result" : "result";
+  if (this_bar) p.bar_reported = true;
+  event(std::move(told));
+}
+
+void Session::summary_entry(const StepRecord& record) {
+  close_evaluation();
+  if (train_end_told_) return;
+  train_end_told_ = true;
+  const Progress& p = *progress;
+  Event told;
+  told.t_s = record.t_s;
+  told.kind = EventKind::train_end;
+  told.step = p.complete ? p.step : std::nullopt;
+  told.how = "log";
+  // Output that waited in a buffer arrives in one burst: the bar knows better when training ended.
+  if (burst_ >= 2 && p.complete && p.stream != this) {
+    told.t_s = std::min(told.t_s, std::max(p.drawn_s, p.bar_last_s));
+    told.detail = "by the bar: the summary line waited in a buffer";
+  }
+  event(std::move(told));
+}
+
+void Session::checkpoint(std::string_view path, const Piece& piece) {
+  if (!last_checkpoint_.empty() && path.starts_with(last_checkpoint_) &&
+      (path.size() == last_checkpoint_.size() || path[last_checkpoint_.size()] == '/'))
+    return;
+  last_checkpoint_ = std::string(path);
+  Event told;
+  told.t_s = piece.t_s;
+  told.kind = EventKind::checkpoint;
+  told.name = std::string(path);
+  told.rank = rank;
+  told.how = "log";
+  event(std::move(told));
+}
+
+void Session::end(double t_s) {
+  release(t_s, true);
+  close_phase();
+  close_evaluation();
+}
+
+}  // namespace rigwise::logs
