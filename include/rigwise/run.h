@@ -56,7 +56,7 @@ struct StepRecord {
   std::optional<double> tokens_per_s = {};
   std::optional<double> tokens_seen = {};  // cumulative, as stated
   std::optional<double> runtime_s =
-      {};  // of a summary (train_runtime) or an evaluation (eval_runtime)
+      {};  // of a summary or an evaluation; of a train entry: seconds since training began, as stated
   std::optional<double> mem_gib = {};
   std::optional<double> mfu_frac = {};
   std::optional<int> rank = {};
