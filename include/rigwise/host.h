@@ -21,6 +21,11 @@ namespace rigwise {
 /// "/" or the top of a recorded tree that holds proc/ and sys/.
 struct HostRoot {
   std::filesystem::path root = "/";
+  /// Under a recorded tree the GPUs of this machine's own NVIDIA driver do not belong, so NVML is
+  /// asked there only where a stand-in library was put in its place.
+  bool nvml_stands_in = false;
+  /// This machine itself: its programs may be run, its libraries asked.
+  [[nodiscard]] bool live() const { return root == "/"; }
   [[nodiscard]] std::filesystem::path operator/(std::string_view relative) const {
     return root / relative;
   }
@@ -37,9 +42,13 @@ class GpuSource {
   virtual std::vector<GpuSample> read(double t_s, const std::vector<int>& tree, bool slow) = 0;
   [[nodiscard]] virtual std::string name() const = 0;
   virtual std::optional<std::string> version() { return std::nullopt; }  // driver
+  /// What the last read() could not do, in words: "nvml GPU 2: the GPU is lost …".
+  virtual std::vector<std::string> problems() { return {}; }
 };
 
-/// All sources this host has; none is a normal answer. `why_none` says what was tried.
+/// All sources this host has; none is a normal answer. `why_none` says what was tried. GPU numbers
+/// are distinct over sources: NVML's first, then amdgpu's, then Intel's. May take seconds (a driver
+/// that wakes up) or hang.
 std::vector<std::unique_ptr<GpuSource>> open_gpu_sources(const HostRoot& root,
                                                          std::vector<std::string>* why_none);
 
@@ -49,12 +58,16 @@ struct HostReading {
   std::vector<DiskSample> disks = {};
   std::vector<NetSample> nets = {};
   std::vector<ProcSample> procs = {};
-  std::vector<std::string> dropped = {};  // sources that hung or failed in this tick, by name
+  /// What this tick lacks and why: a source that hung, was late or is still being opened ("nvml: no
+  /// answer within 200 ms"), a GPU that is lost. One entry is one dropped reading.
+  std::vector<std::string> dropped = {};
 };
 
 struct SamplerOptions {
   int root_pid = 0;                // the command: its tree is walked
   std::vector<int> own_pids = {};  // rigwise's own processes
+  int reaper_pid =
+      0;  // adopts orphans of the command (the front, a child subreaper); 0 = none known
   std::vector<std::filesystem::path> watched_paths =
       {};                    // free space of their file systems is recorded
   double slow_every_s = 10;  // the costly tier
@@ -62,15 +75,23 @@ struct SamplerOptions {
       200};  // a source that takes longer is dropped for that tick
 };
 
-/// Samples everything once a call. A source that hangs keeps its own thread busy, never the caller.
+/// Samples everything once a call. A source that hangs keeps its own thread busy, never the caller:
+/// a tick takes at most source_limit and a little, and a source that answers again is back at the
+/// tick after. Make it after the last fork: it has threads (signals are blocked in them). One owner
+/// thread.
 class HostSampler {
  public:
   HostSampler(HostRoot root, SamplerOptions options);
   ~HostSampler();
+  /// `t_s` counts up. Counters "since the run's start" start with the first tick that could read
+  /// them.
   HostReading tick(double t_s);
+  /// Free space of the file system that holds `path` is recorded too (at most 16 paths, slow tier).
   void watch_path(const std::filesystem::path& path);
-  /// Pids of the command's tree at the last tick, ranks first.
+  /// The command's tree at the last tick, ranks first.
   [[nodiscard]] const std::vector<ProcSample>& tree() const;
+  /// Why there is no GPU source, once that is known; empty where there is one.
+  [[nodiscard]] const std::vector<std::string>& why_no_gpu() const;
 
  private:
   struct State;
