@@ -1,0 +1,77 @@
+// Channel: the few messages that front, recorder and keeper send each other over socket pairs.
+//
+// One datagram a message (SOCK_SEQPACKET): a fixed head, then text; a descriptor may travel along.
+// Sending never blocks: a peer that hangs loses messages, nobody waits for it. All three processes
+// come from one program by fork, so the layout needs no version.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/files.h"
+#include "rigwise/result.h"
+
+namespace rigwise {
+
+enum class MessageKind : std::int32_t {
+  // keeper → front and recorder
+  started,    // pid, detail = errno of a failed exec (0: it runs), number = the keeper's own pid
+  stopped,    // detail = stop signal
+  continued,  //
+  exited,     // detail = wait status, t_s
+  drained,    // number = log bytes lost: all output is delivered and keeper.json is written
+  // front → keeper
+  forward,  // detail = signal, number = 1: the command's whole group
+  resume,   // SIGCONT to the command's group
+  // front → keeper, recorder
+  drop_signals,  // forget pending signals: they were the front's to handle
+  // recorder → front and keeper
+  recording,  // text = run directory, descriptor = its lock
+  refused,    // text = why there is no run directory
+  // recorder → front
+  orphaned,  // the keeper died; pid and detail = wait status of the command, t_s
+  finished,  // run.json is closed
+  // keeper → attached terminal
+  attached,  // number = log offset at which the live output begins, descriptor = the terminal
+  output,    // text = bytes
+  // anybody → recorder, on its control socket; it answers with `finished` when it is done
+  pause_sampling,
+  resume_sampling,
+};
+
+struct Message {
+  MessageKind kind = MessageKind::started;
+  std::int32_t pid = 0;
+  std::int32_t detail = 0;
+  std::int64_t number = 0;
+  double t_s = 0;
+  std::string text = {};
+  int descriptor = -1;  // sending: borrowed; receiving: the caller's to close
+};
+
+struct ChannelPair {
+  Fd one, other;
+};
+Result<ChannelPair> make_channel();
+
+/// False when it could not be sent: the peer is gone or does not read.
+bool send_message(int channel, const Message& message);
+
+struct Received {
+  std::optional<Message> message = {};  // empty: nothing waits, or the peer is gone
+  bool closed = false;
+};
+/// Takes one message; never blocks.
+Received receive_message(int channel);
+
+/// A listening socket `name` in `folder`, for its owner only; however long the path is.
+Result<Fd> listen_in(const std::filesystem::path& folder, std::string_view name);
+/// Errors: not_found (nobody listens), io.
+Result<Fd> connect_in(const std::filesystem::path& folder, std::string_view name);
+/// The next waiting connection of the same user (or root's); an invalid Fd where there is none.
+Fd accept_own(int listener);
+
+}  // namespace rigwise

@@ -1,0 +1,623 @@
+#include "record/recorder.h"
+
+#include <malloc.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <memory>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "record/background.h"
+#include "record/checkpoint_watch.h"
+#include "record/facts.h"
+#include "record/keeper.h"
+#include "record/log_tail.h"
+#include "record/ranks.h"
+#include "record/secrets.h"
+#include "record/tally.h"
+#include "rigwise/host.h"
+#include "rigwise/logs.h"
+#include "run/layout.h"
+
+namespace rigwise {
+
+namespace {
+
+constexpr double kSlowEvery_s = 10;
+constexpr double kSoftwareWait_s = 2;  // at the end, for a helper that has not written env/ yet
+constexpr std::size_t kLogPerTick = std::size_t{8} << 20;
+constexpr std::size_t kLogAtEnd = std::size_t{512} << 20;
+
+std::string first_line(const char* path) {
+  auto text = read_file(path, 4096);
+  return text ? std::string(trim(*text)) : std::string();
+}
+
+/// A name that can be part of a file name.
+std::string host_name() {
+  std::array<char, 256> raw = {};
+  ::gethostname(raw.data(), raw.size() - 1);
+  std::string name;
+  for (const char c : std::string_view(raw.data())) {
+    const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                      c == '-' || (c == '.' && !name.empty());
+    name += good ? c : '-';
+  }
+  return name.empty() ? "localhost" : name.substr(0, 100);
+}
+
+std::string working_directory() {
+  std::error_code error;
+  const auto path = std::filesystem::current_path(error);
+  return error ? std::string() : path.string();
+}
+
+/// One output of the command: its log, its reader, and the watch for secrets in it.
+struct LogStream {
+  LogTail tail;
+  LogReader reader;
+  SecretScanner scanner;
+  LogStream(const std::filesystem::path& dir, const std::string& name, const Secrets& secrets)
+      : tail(dir, name), reader(layout::log_file(name)), scanner(secrets) {}
+};
+
+class Recorder {
+ public:
+  Recorder(Launch& launch, const RecordOptions& options, Fd to_front, Fd to_keeper, pid_t keeper)
+      : launch_(launch),
+        options_(options),
+        front_(std::move(to_front)),
+        keeper_(std::move(to_keeper)),
+        keeper_pid_(keeper),
+        host_(host_name()),
+        cwd_(working_directory()),
+        secrets_(launch.argv, launch.environment) {}
+
+  int run();
+
+ private:
+  bool make_directory();
+  void start_sampling();
+  void loop();
+  void take_from_keeper();
+  void take_from_front();
+  void take_children();
+  void take_control();
+  void set_paused(bool paused);
+  void tick();
+  void slow_tick(double t_s);
+  void read_logs(double t_s, std::size_t max_bytes, bool at_end);
+  void note_batch(const LogBatch& batch, double t_s);
+  void note_host(const HostReading& reading);
+  void note_self(double t_s, double took_s);
+  void finish();
+  void finish_facts();
+  void finish_missing();
+  [[nodiscard]] RecorderCost cost() const;
+  [[nodiscard]] double now_s() const { return monotonic_s() - launch_.start_monotonic_s; }
+  [[nodiscard]] RanksContext ranks_context() const;
+
+  Launch& launch_;
+  const RecordOptions& options_;
+  Fd front_, keeper_, control_, children_;
+  const pid_t keeper_pid_;
+  pid_t command_ = -1;
+  const std::string host_, cwd_;
+  const Secrets secrets_;
+  std::unique_ptr<RunWriter> writer_;
+  RunInfo info_;
+  Background background_;
+  std::unique_ptr<HostSampler> sampler_;
+  std::unique_ptr<CheckpointWatch> watch_;
+  std::unique_ptr<LogStream> out_, err_;
+  RunTally tally_;
+  std::vector<Fact> argv_facts_;
+  std::optional<Ending> ending_;
+  int exec_error_ = 0;
+  bool drained_ = false, paused_ = false, updated_ = false, keeper_died_ = false;
+  std::int64_t lost_log_bytes_ = 0, unread_log_bytes_ = 0;
+  double next_tick_s_ = 0, next_slow_s_ = 0, longest_tick_s_ = 0, background_cpu_s_ = 0;
+  double keeper_cpu_s_ = 0;
+};
+
+// ------------------------------------------------------------------------------------------ start
+
+bool Recorder::make_directory() {
+  info_.name = launch_.name;
+  info_.command = secrets_.mask_argv(launch_.argv);
+  info_.cwd = cwd_;
+  info_.host = host_;
+  info_.start_unix_s = launch_.start_unix_s;
+  info_.start_monotonic_s = launch_.start_monotonic_s;
+  info_.boot_id = first_line("/proc/sys/kernel/random/boot_id");
+  info_.version = RIGWISE_VERSION;
+  info_.interval_s = options_.interval_s;
+  info_.on_terminal = launch_.out.terminal;
+  info_.statement = options_.statement;
+  auto writer = RunWriter::create(options_.root, info_);
+  Message message;
+  if (!writer) {
+    message.kind = MessageKind::refused;
+    message.text = writer.error().message;
+    if (!writer.error().hint.empty()) message.text += " (" + writer.error().hint + ")";
+    send_message(keeper_.get(), message);
+    send_message(front_.get(), message);
+    return false;
+  }
+  writer_ = std::make_unique<RunWriter>(std::move(*writer));
+  info_ = writer_->info();
+  message.kind = MessageKind::recording;
+  message.text = writer_->dir().string();
+  message.descriptor = writer_->lock_descriptor();
+  send_message(keeper_.get(), message);
+  send_message(front_.get(), message);
+  return true;
+}
+
+RanksContext Recorder::ranks_context() const {
+  RanksContext context;
+  context.env = launch_.environment;
+  context.cwd = cwd_;
+  context.visible_gpus = background_.gpus();
+  const long cpus = ::sysconf(_SC_NPROCESSORS_ONLN);
+  if (cpus > 0) context.cpus = static_cast<int>(cpus);
+  return context;
+}
+
+// After the command was started: nothing here delays it.
+void Recorder::start_sampling() {
+  background_.start(*writer_, launch_, options_.host_root, host_, cwd_, secrets_,
+                    {front_.get(), keeper_.get(), writer_->lock_descriptor()});
+  if (auto control = listen_in(writer_->dir(), layout::kControl)) control_ = std::move(*control);
+
+  argv_facts_ = facts_of_argv(launch_.argv, cwd_);
+  for (Fact& fact : argv_facts_) {
+    fact.value = secrets_.mask(fact.value);
+    fact.source = secrets_.mask(fact.source);
+  }
+  info_.facts = merge_facts({argv_facts_});
+  const RanksAsked asked = ranks_asked_of(launch_.argv, ranks_context());
+  info_.ranks_asked = asked.count;
+  info_.ranks_why = secrets_.mask(asked.why);
+  static_cast<void>(writer_->update(info_).ok());
+
+  out_ = std::make_unique<LogStream>(writer_->dir(), "out", secrets_);
+  if (launch_.err_is_apart) {
+    err_ = std::make_unique<LogStream>(writer_->dir(), "err", secrets_);
+    out_->reader.join(err_->reader);
+  }
+  CheckpointWatchOptions watch;
+  watch.argv = launch_.argv;
+  watch.cwd = cwd_;
+  watch.unix_at_zero_s = launch_.start_unix_s;
+  watch_ = std::make_unique<CheckpointWatch>(watch);
+
+  SamplerOptions sampler;
+  sampler.root_pid = command_;
+  sampler.own_pids = {launch_.front_pid, ::getpid(), keeper_pid_};
+  if (background_.pid() > 0) sampler.own_pids.push_back(background_.pid());
+  sampler.reaper_pid = ::getpid();
+  sampler.watched_paths = watch_->outputs();
+  sampler.watched_paths.push_back(writer_->dir());
+  sampler.slow_every_s = kSlowEvery_s;
+  sampler_ = std::make_unique<HostSampler>(HostRoot{.root = options_.host_root}, sampler);
+  ::malloc_trim(0);
+}
+
+// --------------------------------------------------------------------------------------- channels
+
+void Recorder::take_from_keeper() {
+  for (;;) {
+    Received received = receive_message(keeper_.get());
+    if (received.closed) {
+      keeper_.reset();
+      keeper_died_ = !drained_;
+      if (command_ <= 0) drained_ = true;  // nothing was started, nothing will come
+      return;
+    }
+    if (!received.message) return;
+    const Message& message = *received.message;
+    switch (message.kind) {
+      case MessageKind::started:
+        command_ = message.pid;
+        exec_error_ = message.detail;
+        break;
+      case MessageKind::exited:
+        ending_ = ending_of(message.detail, exec_error_, message.t_s);
+        break;
+      case MessageKind::drained:
+        drained_ = true;
+        lost_log_bytes_ = message.number;
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+void Recorder::take_from_front() {
+  for (;;) {
+    const Received received = receive_message(front_.get());
+    if (received.closed) {
+      front_.reset();
+      // A front that was killed leaves the user's terminal raw; one that left in order does not.
+      termios now = {};
+      if (launch_.user_modes && ::tcgetattr(launch_.user_terminal.get(), &now) == 0) {
+        termios raw = *launch_.user_modes;
+        ::cfmakeraw(&raw);
+        if (now.c_lflag == raw.c_lflag && now.c_oflag == raw.c_oflag) {
+          ::tcsetattr(launch_.user_terminal.get(), TCSANOW, &*launch_.user_modes);
+        }
+      }
+      return;
+    }
+    if (!received.message) return;
+    if (received.message->kind == MessageKind::drop_signals) drop_pending_signals();
+  }
+}
+
+// As a child subreaper we inherit the command when its keeper is killed.
+void Recorder::take_children() {
+  signalfd_siginfo ignored = {};
+  while (::read(children_.get(), &ignored, sizeof ignored) > 0) {
+  }
+  int status = 0;
+  rusage usage = {};
+  for (pid_t pid = 0; (pid = ::wait4(-1, &status, WNOHANG, &usage)) > 0;) {
+    if (pid == background_.pid()) {
+      const auto seconds = [](const timeval& time) {
+        return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+      };
+      background_cpu_s_ = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+      background_.note_ended();
+    } else if (pid == command_) {
+      ending_ = ending_of(status, 0, now_s());
+      drained_ = true;
+      Message message;
+      message.kind = MessageKind::orphaned;
+      message.pid = pid;
+      message.detail = status;
+      message.t_s = ending_->wall_s;
+      send_message(front_.get(), message);
+    }
+  }
+}
+
+void Recorder::set_paused(bool paused) {
+  if (paused == paused_) return;
+  const double t_s = now_s();
+  Event event;
+  event.t_s = t_s;
+  event.kind = EventKind::recorder;
+  event.name = paused ? "paused" : "resumed";
+  event.how = "recorder";
+  writer_->append(event);
+  paused_ = paused;
+  note_self(t_s, 0);
+  next_tick_s_ = t_s;
+}
+
+void Recorder::take_control() {
+  const Fd client = accept_own(control_.get());
+  if (!client.valid()) return;
+  pollfd entry = {client.get(), POLLIN, 0};
+  if (::poll(&entry, 1, 100) <= 0) return;
+  const Received received = receive_message(client.get());
+  if (!received.message) return;
+  if (received.message->kind == MessageKind::pause_sampling) set_paused(true);
+  if (received.message->kind == MessageKind::resume_sampling) set_paused(false);
+  Message done;
+  done.kind = MessageKind::finished;
+  send_message(client.get(), done);
+}
+
+// ------------------------------------------------------------------------------------------ ticks
+
+void Recorder::note_batch(const LogBatch& batch, double t_s) {
+  for (const StepRecord& step : batch.steps) {
+    writer_->append(step);
+    tally_.note(step);
+  }
+  for (const Event& event : batch.events) {
+    // Checkpoints come from the file system, which knows when they ended; the log helps to find it.
+    if (event.kind != EventKind::checkpoint) writer_->append(event);
+  }
+  for (const Fact& fact : batch.facts) {
+    tally_.note({fact.key, secrets_.mask(fact.value), secrets_.mask(fact.source)});
+  }
+  if (!batch.events.empty()) watch_->note_log(batch, t_s);
+}
+
+void Recorder::read_logs(double t_s, std::size_t max_bytes, bool at_end) {
+  for (LogStream* stream : {err_.get(), out_.get()}) {
+    if (stream == nullptr) continue;
+    stream->tail.read(
+        [&](std::string_view bytes, double received_s) {
+          note_batch(stream->reader.push(bytes, received_s), received_s);
+          for (const std::string& name : stream->scanner.push(bytes)) tally_.note_secret(name);
+        },
+        t_s, max_bytes, at_end);
+    if (!at_end) note_batch(stream->reader.push({}, t_s), t_s);
+  }
+}
+
+void Recorder::note_host(const HostReading& reading) {
+  if (reading.host) writer_->append(host_, *reading.host);
+  for (const auto& row : reading.gpus) writer_->append(host_, row);
+  for (const auto& row : reading.disks) writer_->append(host_, row);
+  for (const auto& row : reading.nets) writer_->append(host_, row);
+  for (const auto& row : reading.procs) {
+    writer_->append(host_, row);
+    tally_.note(row);
+  }
+  for (const auto& what : reading.dropped) tally_.note_dropped(what);
+}
+
+RecorderCost Recorder::cost() const {
+  RecorderCost cost;
+  rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+  };
+  double cpu_s = seconds(usage.ru_utime) + seconds(usage.ru_stime) + background_cpu_s_;
+  if (background_.pid() > 0) cpu_s += cpu_seconds_of(background_.pid()).value_or(0);
+  cost.cpu_s = cpu_s;
+  cost.peak_rss_bytes = static_cast<double>(usage.ru_maxrss) * 1024;
+  cost.longest_tick_s = longest_tick_s_;
+  cost.keeper_cpu_s = keeper_cpu_s_;
+  cost.dropped_readings = tally_.dropped();
+  cost.lost_log_bytes = lost_log_bytes_;
+  return cost;
+}
+
+void Recorder::note_self(double t_s, double took_s) {
+  if (const auto cpu_s = cpu_seconds_of(keeper_pid_)) keeper_cpu_s_ = *cpu_s;
+  longest_tick_s_ = std::max(longest_tick_s_, took_s);
+  const RecorderCost so_far = cost();
+  SelfSample row;
+  row.t_s = t_s;
+  row.cpu_s = so_far.cpu_s;
+  row.rss_bytes = resident_bytes();
+  row.peak_rss_bytes = so_far.peak_rss_bytes;
+  row.tick_s = took_s;
+  row.longest_tick_s = longest_tick_s_;
+  row.dropped = static_cast<double>(so_far.dropped_readings);
+  row.keeper_cpu_s = so_far.keeper_cpu_s;
+  if (paused_) row.paused = "1";
+  writer_->append(host_, row);
+}
+
+void Recorder::slow_tick(double t_s) {
+  std::vector<int> pids;
+  for (const ProcSample& process : sampler_->tree()) pids.push_back(process.pid);
+  watch_->look_at_tree(pids, t_s);
+  for (const auto& path : watch_->outputs()) sampler_->watch_path(path);
+  if (!info_.ranks_asked && t_s < 600) {
+    std::vector<std::vector<std::string>> lines;
+    lines.push_back(command_line_of(command_));
+    for (const int pid : pids) {
+      if (pid != command_ && lines.size() < 64) lines.push_back(command_line_of(pid));
+    }
+    const RanksAsked asked = ranks_asked_of_tree(lines, ranks_context());
+    if (asked.count) {
+      info_.ranks_asked = asked.count;
+      info_.ranks_why = secrets_.mask(asked.why);
+    }
+  }
+  ::malloc_trim(0);
+}
+
+void Recorder::tick() {
+  const double began_s = now_s();
+  read_logs(began_s, kLogPerTick, false);
+  note_host(sampler_->tick(began_s));
+  for (const Event& event : watch_->poll(began_s)) writer_->append(event);
+  if (began_s >= next_slow_s_) {
+    slow_tick(began_s);
+    next_slow_s_ = began_s + kSlowEvery_s;
+  }
+  if (!updated_ && background_.complete()) {
+    updated_ = true;
+    info_.facts = merge_facts({argv_facts_, background_.facts()});
+    static_cast<void>(writer_->update(info_).ok());
+  }
+  note_self(began_s, now_s() - began_s);
+}
+
+void Recorder::loop() {
+  next_tick_s_ = now_s();
+  while (!drained_) {
+    const bool sampling = sampler_ && !paused_;
+    const double wait_s = std::max(0.0, next_tick_s_ - now_s());
+    const timespec timeout = {
+        static_cast<time_t>(wait_s),
+        static_cast<long>((wait_s - static_cast<double>(static_cast<time_t>(wait_s))) * 1e9)};
+    std::array<pollfd, 6> fds = {
+        pollfd{keeper_.get(), POLLIN, 0},    pollfd{front_.get(), POLLIN, 0},
+        pollfd{children_.get(), POLLIN, 0},  pollfd{control_.get(), POLLIN, 0},
+        pollfd{background_.fd(), POLLIN, 0}, pollfd{sampling ? watch_->fd() : -1, POLLIN, 0}};
+    if (::ppoll(fds.data(), fds.size(), sampling ? &timeout : nullptr, nullptr) < 0 &&
+        errno != EINTR) {
+      return;
+    }
+    if (fds[0].revents != 0) take_from_keeper();
+    if (fds[1].revents != 0) take_from_front();
+    if (fds[2].revents != 0) take_children();
+    if (fds[3].revents != 0) take_control();
+    if (fds[4].revents != 0) background_.take();
+    if (fds[5].revents != 0) {
+      for (const Event& event : watch_->poll(now_s())) writer_->append(event);
+    }
+    if (!sampler_ && command_ > 0) {
+      start_sampling();
+      next_tick_s_ = now_s();
+    }
+    if (sampler_ && !paused_ && !drained_ && now_s() >= next_tick_s_) {
+      tick();
+      // Ticks stay on their grid; one that came too late is left out, not made up for.
+      next_tick_s_ = std::max(next_tick_s_ + options_.interval_s, now_s());
+    }
+  }
+}
+
+// -------------------------------------------------------------------------------------------- end
+
+void Recorder::finish_facts() {
+  std::vector<Fact> outputs = facts_of_outputs(watch_->outputs());
+  for (Fact& fact : outputs) fact.value = secrets_.mask(fact.value);
+  std::vector<Fact> log = tally_.facts();
+  if (tally_.summary()) {
+    if (auto batch = global_batch_of_summary(*tally_.summary())) log.push_back(std::move(*batch));
+  }
+  const RanksTrained trained =
+      ranks_trained_of(tally_.ranks(), tally_.first_step_s(), tally_.last_step_s());
+  info_.ranks_trained = trained.count;
+  if (!trained.why.empty()) info_.ranks_why += (info_.ranks_why.empty() ? "" : "; ") + trained.why;
+  info_.facts = merge_facts({log, outputs, argv_facts_, background_.facts()}, trained.count);
+
+  ReadStatistics statistics = out_->reader.statistics();
+  if (err_) {
+    const ReadStatistics& err = err_->reader.statistics();
+    statistics.lines += err.lines;
+    statistics.matched += err.matched;
+    statistics.skipped += err.skipped;
+    statistics.malformed += err.malformed;
+    if (statistics.first_bad_line == 0 && err.first_bad_line != 0) {
+      statistics.first_bad_line = err.first_bad_line;
+      statistics.first_bad_text = err.first_bad_text;
+    }
+  }
+  statistics.first_bad_text = secrets_.mask(statistics.first_bad_text);
+  info_.log_reading = statistics;
+}
+
+void Recorder::finish_missing() {
+  const auto lacks = [&](std::int64_t count, const std::string& what) {
+    if (count > 0) info_.missing.push_back(std::to_string(count) + " " + what);
+  };
+  if (launch_.out.inherited || launch_.err.inherited) {
+    for (const auto& warning : launch_.warnings) info_.missing.push_back(warning);
+  }
+  if (keeper_died_) {
+    info_.missing.emplace_back("the keeper was killed: the log ends before the command does");
+  }
+  lacks(lost_log_bytes_, "bytes of the log could not be written (log/*.lost.csv says where)");
+  lacks(unread_log_bytes_, "bytes at the end of the log were not read for steps");
+  const CheckpointWatchCounts& counts = watch_->counts();
+  lacks(counts.overflows, "overflows of the checkpoint watch: events lost");
+  lacks(counts.refused_watches, "directories were not watched for checkpoints");
+  lacks(counts.read_errors, "directories or files of checkpoints could not be looked at");
+  if (!counts.unavailable.empty()) info_.missing.push_back("checkpoints: " + counts.unavailable);
+  for (auto& what : tally_.dropped_words()) info_.missing.push_back(std::move(what));
+  for (const auto& why : sampler_->why_no_gpu()) info_.missing.push_back("GPU: " + why);
+  for (const auto& name : tally_.secrets()) info_.warnings.push_back(secret_warning(name));
+}
+
+void Recorder::finish() {
+  const double t_s = now_s();
+  if (!sampler_) start_sampling();
+  read_logs(t_s, kLogAtEnd, true);
+  for (LogStream* stream : {err_.get(), out_.get()}) {
+    if (stream == nullptr) continue;
+    unread_log_bytes_ += stream->tail.left_bytes();
+    note_batch(stream->reader.finish(t_s), t_s);
+  }
+  note_host(sampler_->tick(now_s()));
+  for (const Event& event : watch_->finish(now_s(), true)) writer_->append(event);
+  const double deadline_s = now_s() + kSoftwareWait_s;
+  while (!background_.take() && !background_.gpus() && now_s() < deadline_s) {
+    pollfd entry = {background_.fd(), POLLIN, 0};
+    ::poll(&entry, 1, 50);
+  }
+  take_children();
+  background_.stop();
+  finish_facts();
+  finish_missing();
+  note_self(now_s(), now_s() - t_s);
+  info_.recorder = cost();
+  if (!ending_) {
+    ending_.emplace();
+    ending_->reason = "status lost";
+    ending_->wall_s = t_s;
+  }
+  info_.ending = ending_;
+  if (control_.valid()) ::unlink((writer_->dir() / layout::kControl).c_str());
+  static_cast<void>(writer_->finish(info_).ok());
+}
+
+int Recorder::run() {
+  sigset_t chld;
+  sigemptyset(&chld);
+  sigaddset(&chld, SIGCHLD);
+  children_.reset(::signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!make_directory()) return 0;
+  loop();
+  finish();
+  Message message;
+  message.kind = MessageKind::finished;
+  send_message(front_.get(), message);
+  return 0;
+}
+
+}  // namespace
+
+Ending ending_of(int wait_status, int exec_error, double wall_s) {
+  Ending ending;
+  ending.wall_s = wall_s;
+  if (exec_error != 0) {
+    ending.exit_status = exec_error == ENOENT ? 127 : 126;
+    ending.reason = exec_error == ENOENT ? "not found" : "not executable";
+  } else if (WIFSIGNALED(wait_status)) {
+    ending.signal = WTERMSIG(wait_status);
+    const char* name = ::sigabbrev_np(*ending.signal);
+    ending.reason =
+        "signal " + (name != nullptr ? "SIG" + std::string(name) : std::to_string(*ending.signal));
+  } else {
+    ending.exit_status = WEXITSTATUS(wait_status);
+    ending.reason = "exited";
+  }
+  return ending;
+}
+
+void recorder_main(Launch& launch, const RecordOptions& options, Fd to_front, Fd keeper_to_front) {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  auto channel = make_channel();
+  const pid_t keeper = channel ? ::fork() : -1;
+  if (keeper == 0) {
+    to_front.reset();
+    channel->one.reset();
+    keeper_main(launch, std::move(keeper_to_front), std::move(channel->other));
+  }
+  if (keeper < 0) ::_exit(70);
+  channel->other.reset();
+  keeper_to_front.reset();
+  for (OutputStream* stream : {&launch.out, &launch.err}) {
+    stream->source.reset();
+    stream->command_end.reset();
+  }
+  for (const int fd : launch.inherited) ::close(fd);
+  detach_standard_streams();
+  set_process_title("rigwise: recorder " + launch.name);
+  ::mallopt(M_ARENA_MAX, 1);
+  ::setpriority(PRIO_PROCESS, 0, 10);
+  int status = 70;
+  try {
+    status = Recorder(launch, options, std::move(to_front), std::move(channel->one), keeper).run();
+  } catch (...) {
+    // The keeper goes on, the front closes the run and says that we are missing.
+  }
+  ::_exit(status);
+}
+
+}  // namespace rigwise

@@ -1,0 +1,21 @@
+// Recorder: makes the run directory, samples, reads the log, watches checkpoints, closes the run.
+// It may be killed or hang at any instant: the command never notices.
+//
+// Threads: one loop; the sampler's sources have threads of their own. What reads much or may hang
+// (software, hardware, hashes of files) runs in a helper process with low priority.
+#pragma once
+
+#include "record/channel.h"
+#include "record/launch.h"
+#include "rigwise/record.h"
+
+namespace rigwise {
+
+/// The recorder's process, from fork to exit. Its first act is to fork the keeper.
+[[noreturn]] void recorder_main(Launch& launch, const RecordOptions& options, Fd to_front,
+                                Fd keeper_to_front);
+
+/// "exited", "signal SIGKILL", "not found" …: what a wait status or a failed exec says.
+Ending ending_of(int wait_status, int exec_error, double wall_s);
+
+}  // namespace rigwise
