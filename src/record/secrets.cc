@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "base/text.h"
 
@@ -213,6 +215,19 @@ bool names_a_place(std::string_view name) {
   return name == "XAUTHORITY" || name == "GOOGLE_APPLICATION_CREDENTIALS";
 }
 
+/// "--token=a, b" → name and all that follows; "NAME=a" only without blanks, for else it is a line
+/// for a shell.
+std::optional<std::pair<std::string_view, std::string_view>> split_named(
+    std::string_view argument) {
+  constexpr std::size_t kMaxName = 64;
+  const std::size_t equals = argument.find('=');
+  if (equals == std::string_view::npos || equals > kMaxName) return std::nullopt;
+  const std::size_t blank = argument.find_first_of(" \n");
+  if (blank < equals || (!argument.starts_with("-") && blank != std::string_view::npos))
+    return std::nullopt;
+  return std::pair{argument.substr(0, equals), argument.substr(equals + 1)};
+}
+
 void replace_all(std::string& text, std::string_view needle) {
   for (std::size_t at = text.find(needle); at != std::string::npos; at = text.find(needle, at))
     text.replace(at, needle.size(), kMask), at += kMask.size();
@@ -271,11 +286,8 @@ Secrets::Secrets(const std::vector<std::string>& argv, const std::vector<std::st
   }
   for (std::size_t i = 0; i < argv.size(); ++i) {
     const std::string& argument = argv[i];
-    const std::size_t equals = argument.find('=');
-    if (equals != std::string::npos) {
-      const std::string_view name = std::string_view(argument).substr(0, equals);
-      const std::string_view value = std::string_view(argument).substr(equals + 1);
-      if (hides(name, value)) keep(name, value);
+    if (const auto named = split_named(argument)) {
+      if (hides(named->first, named->second)) keep(named->first, named->second);
     } else if (argument.starts_with("-") && i + 1 < argv.size() && !argv[i + 1].starts_with("--") &&
                hides(argument, argv[i + 1])) {
       keep(argument, argv[i + 1]);
@@ -304,15 +316,9 @@ std::vector<std::string> Secrets::mask_argv(const std::vector<std::string>& argv
       masked.emplace_back(kMask);
       continue;
     }
-    // The whole of what follows "--token=" is the value, blanks and commas included; without dashes
-    // it may be a line for a shell.
-    const std::size_t equals = argument.find('=');
-    const std::size_t blank = argument.find_first_of(" \n");
-    const bool one_value = equals != std::string::npos && equals < 64 && blank > equals &&
-                           (argument.starts_with("-") || blank == std::string::npos);
-    if (one_value && hides(std::string_view(argument).substr(0, equals),
-                           std::string_view(argument).substr(equals + 1))) {
-      masked.push_back(argument.substr(0, equals + 1) + std::string(kMask));
+    const auto named = split_named(argument);
+    if (named && hides(named->first, named->second)) {
+      masked.push_back(std::string(named->first) + '=' + std::string(kMask));
       continue;
     }
     masked.push_back(mask(argument));
