@@ -47,11 +47,13 @@ struct RanksTrained {
   std::string why = {};           // "ranks 0, 1 lived through the steps"
 };
 
-/// From rows of the run: processes of role "rank" that were there during the steps and used CPU.
-/// `first_step_s`, `last_step_s`: instants of the first and last training record; without them the
-/// whole run counts. A rank counts once however often it was restarted.
+/// From rows of the run: processes of role "rank" that were there for half of the ticks during the
+/// steps and used CPU. `first_step_s`, `last_step_s`: instants of the first and last training
+/// record; without them the whole run counts. A rank counts once however often it was restarted.
+/// `copies`: LogReader::copies(), since ranks that never joined each print every entry, and are one
+/// training.
 RanksTrained ranks_trained_of(const std::vector<ProcSample>& samples,
-                              std::optional<double> first_step_s,
-                              std::optional<double> last_step_s);
+                              std::optional<double> first_step_s, std::optional<double> last_step_s,
+                              int copies = 1);
 
 }  // namespace rigwise
