@@ -57,6 +57,7 @@ struct Bottleneck {
   std::optional<LedgerClass> cls =
       {};  // compute for a healthy run; empty only where nothing could be shown
   std::string why = {};
+  std::string next_step = {};  // what removes it, or what would show more
 };
 
 struct Ledger {
@@ -102,6 +103,19 @@ constexpr std::string_view to_string(LedgerClass value) {
   }
   return "?";
 }
-std::optional<LedgerClass> ledger_class(std::string_view name);
+constexpr std::optional<LedgerClass> ledger_class(std::string_view name) {
+  for (const auto cls : kLedgerClasses) {
+    if (to_string(cls) == name) return cls;
+  }
+  return std::nullopt;
+}
+
+/// The row of a class; nullptr where the rows do not have it.
+inline const LedgerRow* row_of(const std::vector<LedgerRow>& rows, LedgerClass cls) {
+  for (const auto& row : rows) {
+    if (row.cls == cls) return &row;
+  }
+  return nullptr;
+}
 
 }  // namespace rigwise
