@@ -1,1 +1,0 @@
-#include "rigwise/compare.h"
