@@ -89,7 +89,8 @@ def main():
         try:
             model = PeftModel.from_pretrained(model, args.adapter)
         except Exception as error:  # wrong base model, truncated file, unknown adapter kind
-            fail(f"cannot load --adapter {args.adapter} on {args.model}\n  {str(error).strip()}")
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            fail("\n  ".join([f"cannot load --adapter {args.adapter} on {args.model}"] + lines[:3]))
         score("base + adapter", model)
         gain = scores["base"]["loss"] - scores["base + adapter"]["loss"]
         print(f"The adapter {'lowers' if gain > 0 else 'raises'} the loss by {abs(gain):.4f} a token.")

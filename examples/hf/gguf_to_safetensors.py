@@ -17,6 +17,7 @@ Examples:
 """
 
 import argparse
+import copy
 import importlib.util
 import sys
 from pathlib import Path
@@ -39,6 +40,32 @@ def find_in_package(name):
     return found[0]
 
 
+def load(path):
+    """Return (model, tokenizer) with plain float32 weights.
+
+    transformers marks what it loads from GGUF as quantised, keeps the blocks packed where
+    it can, and refuses to save such a model. So ask for unpacked weights, then move them
+    into a model of the same shape that never was quantised.
+    """
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(path.resolve().parent), "gguf_file": path.name}
+    # Older versions know no such configuration: they always unpack.
+    unpack = {}
+    if hasattr(transformers, "GgufConfig"):
+        unpack["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    loaded = AutoModelForCausalLM.from_pretrained(**where, **unpack, dtype=torch.float32)
+    config = copy.deepcopy(loaded.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    return model, AutoTokenizer.from_pretrained(**where)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     where = parser.add_mutually_exclusive_group(required=True)
@@ -58,13 +85,8 @@ def main():
     if importlib.util.find_spec("gguf") is None:
         fail("the Python package gguf is needed to read it; try: pip install gguf")
 
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder, name = str(path.resolve().parent), path.name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+        model, tokenizer = load(path)
     except Exception as error:  # unknown architecture, unknown quantisation, truncated file
         fail(f"transformers cannot load {path}\n  {str(error).strip() or type(error).__name__}")
     try:

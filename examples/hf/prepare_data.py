@@ -60,7 +60,7 @@ def fetch(source, archive_dir):
             cwd=archive_dir,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            universal_newlines=True,
+            text=True,
             timeout=300,
         )
     except FileNotFoundError:

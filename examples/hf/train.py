@@ -1,15 +1,13 @@
 #!/usr/bin/env python3
 """LoRA fine-tuning of a causal language model with transformers and peft.
 
-What: loads a base model (a local folder or a hub name), packs {"text": ...} rows into
-blocks of --seq_len tokens, trains LoRA adapters on all linear layers with the Hugging
-Face Trainer, and saves the adapter. Packed blocks hold no padding, so that every step
-does the same amount of work.
+What: loads a base model, packs {"text": ...} rows into blocks of --seq_len tokens (no
+padding, so every step does the same amount of work), trains LoRA adapters on all linear
+layers with the Hugging Face Trainer, and saves the adapter.
 
-The same file runs on one device or, started by torchrun, on several (data parallel:
-NCCL between GPUs, Gloo between CPU processes). The work of one optimizer step is
-processes x per_device_train_batch_size x gradient_accumulation_steps blocks; keep that
-product equal when you compare one device with two.
+Runs on one device or, started by torchrun, on several (data parallel: NCCL between GPUs,
+Gloo between CPU processes). One optimizer step takes processes x batch size x accumulation
+blocks; keep that product equal when you compare one device with two.
 
 Examples:
     python train.py --model model --data data/train.jsonl --output_dir out/one \\
@@ -50,7 +48,7 @@ def parse_args():
     add("--save_steps", type=int, default=100, help="checkpoint every this many steps; 0 for never (default: 100)")
     add("--save_total_limit", type=int, help="keep only this many checkpoints (default: all)")
     add("--eval_steps", type=int, default=100, help="evaluate every this many steps (default: %(default)s)")
-    add("--resume", nargs="?", const="last", help="go on from a checkpoint folder, or from the last one if none is named")
+    add("--resume", nargs="?", const="last", help="go on from this checkpoint folder, or from the last one")
 
     add("--bf16", action="store_true", help="load and train in bfloat16 (recent GPUs)")
     add("--gradient_checkpointing", action="store_true", help="recompute activations: less memory, slower steps")
@@ -59,16 +57,19 @@ def parse_args():
     add("--cpu_threads", type=int, default=0, help="CPU threads per process; 0 leaves torch's choice (default: 0)")
     args = parser.parse_args()
 
-    for name in ("seq_len", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be 1 or more")
-    for name in ("gradient_accumulation_steps", "lora_rank", "logging_steps", "eval_steps"):
-        if getattr(args, name) < 1:
+    counts = "seq_len max_steps lora_rank logging_steps eval_steps gradient_accumulation_steps"
+    counts += " per_device_train_batch_size per_device_eval_batch_size max_train_samples max_eval_samples"
+    for name in counts.split():
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name} must be 1 or more")
     for name in ("data", "eval_data"):
         path = getattr(args, name)
         if path and not os.path.isfile(path):
             parser.error(f"--{name} {path}: no such file")
+    # A hub name has at most one slash and begins with a letter or digit; anything else is a folder.
+    if args.model[:1] in "./~" or args.model.count("/") > 1 or os.path.isdir(args.model):
+        if not os.path.isfile(os.path.join(args.model, "config.json")):
+            parser.error(f"--model {args.model}: not a model folder (there is no config.json in it)")
     if args.resume and args.resume != "last" and not os.path.isdir(args.resume):
         parser.error(f"--resume {args.resume}: no such folder")
     return args
@@ -88,16 +89,13 @@ def load_base(name, dtype):
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
     except Exception as error:  # the loaders raise many kinds: missing, malformed, no network, no access
-        reason = str(error).strip() or type(error).__name__
-        fail(f"cannot load --model {name}\n  {reason}")
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        fail("\n  ".join([f"cannot load --model {name}"] + lines[:5]))
     return model, tokenizer
 
 
 def load_blocks(path, tokenizer, seq_len, limit=None):
-    """Tokenise all rows, join them with end-of-text tokens and cut blocks of seq_len tokens.
-
-    The last, shorter piece is dropped. Returns a list of {"input_ids", "labels"}, at most limit long.
-    """
+    """Join all rows with end-of-text tokens; return at most limit blocks of seq_len tokens, dropping the short rest."""
     texts = []
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
@@ -152,20 +150,19 @@ def main():
     )
     set_seed(args.seed)
 
-    checkpoint = None
-    if args.resume:
-        checkpoint = args.resume
-        if args.resume == "last":
-            checkpoint = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
-            if checkpoint is None:
-                fail(f"--resume: there is no checkpoint in {args.output_dir}")
+    checkpoint = args.resume
+    if args.resume == "last":
+        checkpoint = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
+        if checkpoint is None:
+            fail(f"--resume: there is no checkpoint in {args.output_dir}")
 
     model, tokenizer = load_base(args.model, torch.bfloat16 if args.bf16 else torch.float32)
     train_blocks = load_blocks(args.data, tokenizer, args.seq_len, args.max_train_samples)
     eval_blocks = None
     if args.eval_data:
         eval_blocks = load_blocks(args.eval_data, tokenizer, args.seq_len, args.max_eval_samples)
-    step_blocks = training.world_size * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    # train_batch_size counts every GPU that this process drives: the Trainer uses all that it can see.
+    step_blocks = training.world_size * training.train_batch_size * args.gradient_accumulation_steps
     if len(train_blocks) < step_blocks:
         fail(f"{args.data} gives {len(train_blocks)} blocks, but one optimizer step takes {step_blocks}")
 
@@ -181,7 +178,8 @@ def main():
         model.enable_input_require_grads()
     if training.process_index == 0:
         model.print_trainable_parameters()
-        print(f"{len(train_blocks)} blocks of {args.seq_len} tokens, {step_blocks} per step, {training.world_size} process(es)")
+        print(f"{len(train_blocks)} blocks of {args.seq_len} tokens, {step_blocks} per step")
+        print(f"{training.world_size} process(es) train together")
 
     trainer = Trainer(
         model=model,
