@@ -99,6 +99,9 @@ class CardFiles {
   }
   [[nodiscard]] const Card& card() const { return card_; }
 
+  std::vector<PciHop> hops;
+  bool hops_known = false;
+
  private:
   Card card_;
   std::map<std::string, KeptFile> files_;
@@ -106,10 +109,21 @@ class CardFiles {
   ReadBuffer buffer_;
 };
 
-void read_link(const HostRoot& root, const Card& card, GpuSample& sample) {
-  // The card sits behind a switch of its own, so the device's own link says nothing: the narrowest
-  // hop counts.
-  const PcieLink link = narrowest(pci_hops(root, card.address));
+/// The card sits behind a switch of its own, so the device's own link says nothing: the narrowest
+/// hop counts. What the ports could do is read once, what they do now at every tick.
+void read_link(const HostRoot& root, CardFiles& files, GpuSample& sample) {
+  if (!files.hops_known) {
+    files.hops = pci_hops(root, files.card().address);
+    files.hops_known = true;
+  }
+  for (auto& hop : files.hops) {
+    const auto folder = root / "sys/bus/pci/devices" / hop.address;
+    const auto width = files.text(folder / "current_link_width");
+    hop.width = width ? parse_link_width(*width) : std::nullopt;
+    const auto speed = files.text(folder / "current_link_speed");
+    hop.speed_gts = speed ? parse_link_speed(*speed) : std::nullopt;
+  }
+  const PcieLink link = narrowest(files.hops);
   const auto put_into = [](std::optional<double>& into, std::optional<int> value) {
     if (value) into = *value;
   };
@@ -201,7 +215,7 @@ class AmdSource final : public GpuSource {
       if (const auto memory = files.text(device / "pp_dpm_mclk"))
         sample.mem_clock_mhz = starred_mhz(*memory);
     }
-    read_link(root_, files.card(), sample);
+    read_link(root_, files, sample);
     if (const auto metrics = files.text(device / "gpu_metrics"))
       sample.throttle_reasons = parse_amd_metrics(*metrics).throttle_reasons;
     if (slow) {
@@ -262,7 +276,7 @@ class IntelSource final : public GpuSource {
         sample.power_limit_w = files.monitor("power1_max", 1e-6);
         sample.temp_c = files.labelled("temp", "pkg", 1e-3, "");
         sample.temp_mem_c = files.labelled("temp", "vram", 1e-3, "");
-        read_link(root_, files.card(), sample);
+        read_link(root_, files, sample);
       }
       samples.push_back(sample);
     }

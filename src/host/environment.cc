@@ -248,6 +248,7 @@ class Reader {
     std::vector<std::string> argv = {
         "git", "--no-optional-locks",      "--no-pager", "-c",      "core.fsmonitor=false",
         "-c",  "core.hooksPath=/dev/null", "-C",         query_.cwd};
+    argv.insert(argv.begin() + 1, no_filters_.begin(), no_filters_.end());
     argv.insert(argv.end(), words.begin(), words.end());
     ProcessOptions options;
     options.limit = left_ms();

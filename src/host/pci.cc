@@ -24,15 +24,13 @@ bool is_address(std::string_view text) {
 }
 
 std::optional<double> link_speed(const std::filesystem::path& file) {
-  const auto text = read_small(file);  // "16.0 GT/s PCIe", "Unknown"
-  if (!text) return std::nullopt;
-  return to_number(std::string_view(*text).substr(0, text->find(' ')));
+  const auto text = read_small(file);
+  return text ? parse_link_speed(*text) : std::nullopt;
 }
 
 std::optional<int> link_width(const std::filesystem::path& file) {
-  const auto value = read_number(file);
-  if (!value || *value < 1 || *value > 32) return std::nullopt;  // 0 and 255: unknown
-  return static_cast<int>(*value);
+  const auto text = read_small(file);
+  return text ? parse_link_width(*text) : std::nullopt;
 }
 
 std::string link_text(std::optional<int> width, std::optional<double> speed) {
@@ -46,6 +44,17 @@ std::string link_text(std::optional<int> width, std::optional<double> speed) {
   return out;
 }
 }  // namespace
+
+std::optional<double> parse_link_speed(std::string_view text) {
+  text = trim(text);
+  return to_number(text.substr(0, text.find(' ')));
+}
+
+std::optional<int> parse_link_width(std::string_view text) {
+  const auto value = to_integer(trim(text));
+  if (!value || *value < 1 || *value > 32) return std::nullopt;
+  return static_cast<int>(*value);
+}
 
 std::vector<PciHop> pci_hops(const HostRoot& root, std::string_view address) {
   std::vector<PciHop> hops;

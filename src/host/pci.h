@@ -19,6 +19,10 @@ struct PciHop {
 /// Root port first, the device last. Empty where sysfs does not know the device.
 std::vector<PciHop> pci_hops(const HostRoot& root, std::string_view address);
 
+/// "16.0 GT/s PCIe" → 16; "8" → 8 lanes. Nothing for "Unknown", 0 and 255.
+std::optional<double> parse_link_speed(std::string_view text);
+std::optional<int> parse_link_width(std::string_view text);
+
 /// "0000:00:01.0 x16 2.5 GT/s (max x16 16.0 GT/s)"; the maximum only where it differs; "link
 /// unknown" where the port does not say. The speed drops when a device idles, the width is the
 /// wiring.

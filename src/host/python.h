@@ -55,6 +55,10 @@ std::string normal_package_name(std::string_view name);
 /// An absolute path below a root: "/usr/bin" → ROOT/usr/bin.
 std::filesystem::path below(const HostRoot& root, std::string_view absolute);
 
+/// The file that an absolute path leads to; links are followed by hand, so that absolute ones stay
+/// below the root.
+std::string follow_links(const HostRoot& root, std::string path);
+
 /// Home folders, PATH and the like: the variable's value, else `fallback`.
 std::string variable(const Variables& env, std::string_view name, std::string_view fallback = "");
 

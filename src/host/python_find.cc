@@ -77,7 +77,7 @@ class Finder {
   [[nodiscard]] std::string value(std::string_view name) const { return variable(env_, name); }
   [[nodiscard]] bool is_file(const std::string& absolute) const {
     std::error_code error;
-    return fs::is_regular_file(below(root_, absolute), error);
+    return fs::is_regular_file(below(root_, follow_links(root_, absolute)), error);
   }
   [[nodiscard]] std::string absolute(std::string_view path) const {
     if (path.starts_with("/")) return fs::path(path).lexically_normal();

@@ -49,19 +49,6 @@ std::string two_numbers(const std::string& version) {
   return version.substr(0, version.find('.', first + 1));
 }
 
-/// Follows links by hand, so that absolute ones stay below the root.
-std::string follow_links(const HostRoot& root, std::string path) {
-  for (int hop = 0; hop < 32; ++hop) {
-    std::error_code error;
-    const fs::path target = fs::read_symlink(below(root, path), error);
-    if (error) return path;
-    path = target.is_absolute()
-               ? target.lexically_normal().string()
-               : (fs::path(path).parent_path() / target).lexically_normal().string();
-  }
-  return path;
-}
-
 bool is_folder(const HostRoot& root, const std::string& path) {
   std::error_code error;
   return fs::is_directory(below(root, path), error);
@@ -145,6 +132,18 @@ void add_folders(const HostRoot& root, const Variables& env, bool venv, bool sys
   add(base + library + "/dist-packages");
 }
 }  // namespace
+
+std::string follow_links(const HostRoot& root, std::string path) {
+  for (int hop = 0; hop < 32; ++hop) {
+    std::error_code error;
+    const fs::path target = fs::read_symlink(below(root, path), error);
+    if (error) return path;
+    path = target.is_absolute()
+               ? target.lexically_normal().string()
+               : (fs::path(path).parent_path() / target).lexically_normal().string();
+  }
+  return path;
+}
 
 PythonInstall inspect_python(const HostRoot& root, const std::string& interpreter,
                              const Variables& env) {
