@@ -76,6 +76,11 @@ std::string percent_change(double percent, std::optional<double> half_width) {
   return (zero ? "" : percent < 0 ? "−" : "+") + (zero ? std::string("0") : digits) + " %";
 }
 
+std::string plain_seconds(double seconds) {
+  if (!std::isfinite(seconds) || std::fabs(seconds) >= 1000) return format_duration(seconds);
+  return fixed(seconds, seconds != 0 && std::fabs(seconds) < 9.95 ? 1 : 0) + " s";
+}
+
 int seconds_decimals(double seconds, std::optional<double> half_width, double wall_s) {
   const int most = wall_s < 10 ? 2 : 1;
   if (!half_width || *half_width <= 0) return seconds == 0 ? 0 : most;
@@ -103,6 +108,15 @@ std::string seconds_cell(const LedgerRow& row, double wall_s) {
     return fmt::format("{} ({} to {})", value, fixed(*row.low_s, decimals),
                        fixed(*row.high_s, decimals));
   return fmt::format("{} ±{}", value, spread);
+}
+
+std::string seconds_change(const LedgerRow* a, const LedgerRow* b, double wall_s) {
+  if (a == nullptr || b == nullptr || !a->seconds || !b->seconds) return "–";
+  const double change = *b->seconds - *a->seconds;
+  const double half = std::hypot(half_width_s(*a).value_or(0), half_width_s(*b).value_or(0));
+  const std::string digits = fixed(std::fabs(change), seconds_decimals(change, half, wall_s));
+  if (digits.find_first_not_of("0.") == std::string::npos) return "0";
+  return (change < 0 ? "−" : "+") + digits;
 }
 
 std::vector<std::string> align_decimals(const std::vector<std::string>& cells) {
@@ -194,6 +208,7 @@ std::string next_step_of(const Ledger& ledger) {
     if (best == nullptr || finding.severity > best->severity) best = &finding;
   }
   if (best != nullptr) return safe(best->next_step);
+  if (!ledger.bottleneck.next_step.empty()) return safe(ledger.bottleneck.next_step);
   // Nothing to try: the biggest row that is not measured is what to look into.
   const LedgerRow* dim = nullptr;
   for (const LedgerRow& row : ledger.rows) {
@@ -231,7 +246,7 @@ Answer answer_of(const Ledger& ledger) {
   const double saves = row == nullptr ? 0 : row->saves_at_most_s.value_or(row->seconds.value_or(0));
   return {"",
           fmt::format("{} holds this run back: removing it saves at most {} ({}).", subject(cls),
-                      format_duration(saves), format_share(wall > 0 ? saves / wall : 0)),
+                      plain_seconds(saves), format_share(wall > 0 ? saves / wall : 0)),
           Tone::caution};
 }
 
@@ -279,17 +294,17 @@ Answer answer_of(const Comparison& comparison) {
   };
   switch (comparison.verdict) {
     case Verdict::faster:
-      return {"FASTER",
+      return {comparison.likely ? "LIKELY FASTER" : "FASTER",
               fmt::format("{} does the same work in {} of the time ({} to {}, {}).", b,
                           ratio(effect.percent), ratio(effect.low), ratio(effect.high), sides),
               Tone::good};
     case Verdict::slower:
-      return {"SLOWER",
+      return {comparison.likely ? "LIKELY SLOWER" : "SLOWER",
               fmt::format("{} needs {} of {}'s time for the same work ({} to {}, {}).", b,
                           ratio(effect.percent), a, ratio(effect.low), ratio(effect.high), sides),
               Tone::bad};
     case Verdict::equivalent:
-      return {"EQUIVALENT",
+      return {comparison.likely ? "LIKELY EQUIVALENT" : "EQUIVALENT",
               fmt::format("{} and {} need the same time: {} ({}, {}).", a, b,
                           percent_change(effect.percent, half_percent(effect)),
                           interval_of_change(effect), sides),

@@ -18,12 +18,16 @@ std::string percent_change(double percent, std::optional<double> half_width = {}
 /// "39 %" of 38.9, digits as above.
 std::string percent_plain(double percent, std::optional<double> half_width = {});
 
+/// Seconds in a sentence beside a table of seconds: "71 s", "3.2 s"; from 1000 s on "20 min 5 s".
+std::string plain_seconds(double seconds);
 /// Digits after the point that seconds ± half_width deserve, in a table of runs `wall_s` long.
 int seconds_decimals(double seconds, std::optional<double> half_width, double wall_s);
 /// Half of a row's interval, where it has one.
 std::optional<double> half_width_s(const LedgerRow& row);
 /// "71.4 ±2.9", "214 ±6", "0", "not measured"; "60 to 82" for a lopsided interval.
 std::string seconds_cell(const LedgerRow& row, double wall_s);
+/// "−34.2", "+6": b less a, digits no finer than either row's interval; "–" where one is not known.
+std::string seconds_change(const LedgerRow* a, const LedgerRow* b, double wall_s);
 /// Cells padded so that their decimal points, and then their ±, stand under each other.
 std::vector<std::string> align_decimals(const std::vector<std::string>& cells);
 

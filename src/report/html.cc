@@ -153,7 +153,7 @@ std::string header_html(const Page& page) {
         " · " + html_text(page.side_name[0], 80) + " against " + html_text(page.side_name[1], 80);
   std::string out = fmt::format("<header>\n<p class=\"kicker\">{}</p>\n<h1 class=\"{}\">", kicker,
                                 tone_class(answer.tone));
-  if (!answer.lead.empty()) out += "<span class=\"lead\">" + html_text(answer.lead) + "</span> ";
+  if (!answer.lead.empty()) out += "<span class=\"lead\">" + html_text(answer.lead) + ":</span> ";
   out += html_text(answer.sentence) + "</h1>\n";
   std::string dl;
   if (page.input.decision != nullptr) {

@@ -34,13 +34,29 @@ std::vector<Column> columns_of(const Page& page) {
   return columns;
 }
 
-std::string shows_html(const Page& page, const LedgerRow& row) {
-  std::string text = html_text(safe(row.note));
-  const std::string evidence = evidence_html(page, row.evidence, 2);
-  if (!evidence.empty()) text += (text.empty() ? "" : " ") + evidence;
-  if (text.empty() && !row.would_measure.empty())
-    text = "to know more: " + html_text(safe(row.would_measure));
+std::string links_html(const Page& page, const LedgerRow& row) {
+  std::string text;
+  std::size_t shown = 0;
+  for (const Evidence& evidence : row.evidence) {
+    const std::string link = page.links.html_short(evidence);
+    if (link.empty() || ++shown > 2) continue;
+    text += (text.empty() ? "" : ", ") + link;
+  }
   return text;
+}
+
+/// In words: what shows the seconds, or what would.
+std::string note_html(const LedgerRow& row) {
+  std::string text = html_text(safe(row.note));
+  if (!row.would_measure.empty() && (!row.seconds || text.empty()))
+    text +=
+        (text.empty() ? "to know more: " : "; to know more: ") + html_text(safe(row.would_measure));
+  return text;
+}
+
+std::string shows_html(const Page& page, const LedgerRow& row) {
+  const std::string note = note_html(row), links = links_html(page, row);
+  return note + (note.empty() || links.empty() ? "" : " ") + links;
 }
 
 std::string segment(const Page& page, const Column& column, const LedgerRow& row,
@@ -100,59 +116,94 @@ std::string ribbons(const Ledger& left, const Ledger& right, double longest_s) {
   return out + "</svg>";
 }
 
-std::string figure(const Page& page, const std::vector<Column>& columns, double longest_s) {
+/// "9 min 50 s", or for several runs "9 min 50 s" over "to 9 min 58 s".
+std::string wall_span(const std::vector<Column>& columns, int side) {
+  std::optional<double> low, high;
+  for (const Column& column : columns) {
+    if (column.side != side) continue;
+    const double wall = column.run->ledger->wall_s;
+    low = low ? std::min(*low, wall) : wall;
+    high = high ? std::max(*high, wall) : wall;
+  }
+  if (!low) return {};
+  const std::string from = format_duration(*low), to = format_duration(*high);
+  return from == to ? from : from + "<br>to " + to;
+}
+
+std::string foot_of(const std::vector<Column>& columns, int side) {
+  std::string name;
+  std::size_t runs = 0;
+  for (const Column& column : columns) {
+    if (column.side != side) continue;
+    if (runs++ == 0) name = column.name;
+  }
+  return fmt::format("<div class=\"foot\"><b>{}</b><span>{}</span>{}</div>", html_text(name, 40),
+                     wall_span(columns, side),
+                     runs > 1 ? fmt::format("<span>{} runs</span>", runs) : std::string());
+}
+
+std::string column_html(const Page& page, const Column& column, double longest_s) {
+  const Ledger& ledger = *column.run->ledger;
+  const double height = longest_s > 0 ? std::max(ledger.wall_s, 0.0) / longest_s * 100 : 0;
+  std::string out =
+      fmt::format("<div class=\"col\"><div class=\"stack\" style=\"height:{:.2f}%\">", height);
+  for (const LedgerClass cls : kLedgerClasses) {
+    const LedgerRow* row = find_row(ledger, cls);
+    if (row != nullptr && row->seconds && *row->seconds > 0)
+      out += segment(page, column, *row, longest_s);
+  }
+  return out + "</div></div>\n";
+}
+
+std::string figure(const Page& page, std::vector<Column> columns, double longest_s) {
+  if (columns.size() > kMaxColumns) columns.resize(kMaxColumns);
   std::string out = fmt::format(
       "<figure class=\"bars{}\" aria-label=\"wall time of each run, split into classes\">\n"
       "<div class=\"cols\">\n",
       columns.size() > 4 ? " many" : "");
   const Column* last = nullptr;
-  for (std::size_t i = 0; i < std::min(columns.size(), kMaxColumns); ++i) {
-    const Column& column = columns[i];
-    const Ledger& ledger = *column.run->ledger;
-    if (last != nullptr) out += ribbons(*last->run->ledger, ledger, longest_s);
-    last = &column;
-    const double height = longest_s > 0 ? std::max(ledger.wall_s, 0.0) / longest_s * 100 : 0;
-    out += fmt::format("<div class=\"col side{}\"><div class=\"stack\" style=\"height:{:.2f}%\">",
-                       column.side, height);
-    for (const LedgerClass cls : kLedgerClasses) {
-      const LedgerRow* row = find_row(ledger, cls);
-      if (row != nullptr && row->seconds && *row->seconds > 0)
-        out += segment(page, column, *row, longest_s);
+  for (const Column& column : columns) {
+    const bool begins = last == nullptr || last->side != column.side;
+    if (last != nullptr && begins) out += "</div>" + foot_of(columns, last->side) + "</div>\n";
+    if (last != nullptr && begins)
+      out += ribbons(*last->run->ledger, *column.run->ledger, longest_s);
+    if (begins) {
+      const auto wide = std::count_if(columns.begin(), columns.end(),
+                                      [&](const Column& c) { return c.side == column.side; });
+      out += fmt::format("<div class=\"grp side{}\" style=\"flex-grow:{}\"><div class=\"row\">",
+                         column.side, wide);
     }
-    out += fmt::format("</div><div class=\"foot\"><b>{}</b><span>{}</span></div></div>\n",
-                       html_text(column.name, 40), format_duration(ledger.wall_s));
+    out += column_html(page, column, longest_s);
+    last = &column;
   }
-  out +=
-      "</div>\n<figcaption class=\"hint\">Point at a part, or move to it with the Tab key, for its "
-      "seconds and its evidence.</figcaption>\n</figure>\n";
-  return out;
+  if (last != nullptr) out += "</div>" + foot_of(columns, last->side) + "</div>\n";
+  return out +
+         "</div>\n<figcaption class=\"hint\">Point at a part, or move to it with the Tab key, for "
+         "its seconds and its evidence.</figcaption>\n</figure>\n";
 }
 
-std::string change_cell(const LedgerRow* a, const LedgerRow* b) {
-  if (a == nullptr || b == nullptr || !a->seconds || !b->seconds) return "–";
-  const double change = *b->seconds - *a->seconds;
-  if (change == 0) return "0";
-  return fmt::format("{}{:.1f}", change < 0 ? "−" : "+", change < 0 ? -change : change);
+/// "measured · imports 9 s, model load 12 s events.csv:2-5".
+std::string known_by(const LedgerRow& row, const std::string& shows) {
+  if (!row.seconds || row.cls == LedgerClass::unexplained) return shows;
+  return fmt::format("<span class=\"how\">{}{}</span>{}", to_string(row.how),
+                     shows.empty() ? "" : " · ", shows);
 }
 
+/// Both sides' evidence, said once where it is the same.
 std::string shown_by(const Page& page, const LedgerRow* a, const LedgerRow* b) {
-  const std::string left = a != nullptr ? shows_html(page, *a) : std::string();
-  const std::string right = b != nullptr ? shows_html(page, *b) : std::string();
-  if (b == nullptr) return left;
-  if (left == right) return left;
-  std::string out;
-  if (!left.empty()) out += "<span class=\"s0\">" + left + "</span>";
-  if (!right.empty())
-    out += (out.empty() ? "" : "<br>") + ("<span class=\"s1\">" + right + "</span>");
-  return out;
-}
-
-std::string how_cell(const LedgerRow* a, const LedgerRow* b) {
-  const LedgerRow* row = b != nullptr && b->seconds ? b : a;
-  if (row == nullptr || !row->seconds || row->cls == LedgerClass::unexplained) return "";
-  if (a != nullptr && b != nullptr && a->seconds && b->seconds && a->how != b->how)
-    return std::string(to_string(a->how)) + " / " + std::string(to_string(b->how));
-  return std::string(to_string(row->how));
+  const auto whole = [&](const LedgerRow& row) { return known_by(row, shows_html(page, row)); };
+  if (b == nullptr) return a == nullptr ? std::string() : whole(*a);
+  if (a == nullptr) return whole(*b);
+  const auto mark = [](int side, const std::string& text) {
+    return text.empty() ? text : fmt::format("<span class=\"s{}\">{}</span>", side, text);
+  };
+  const std::string note = note_html(*a);
+  if (known_by(*a, note) == known_by(*b, note_html(*b))) {
+    const std::string left = links_html(page, *a), right = links_html(page, *b);
+    return known_by(*a, note) + " " + mark(0, left) + " " + mark(1, right);
+  }
+  const std::string left = whole(*a), right = whole(*b);
+  return mark(0, left) + (left.empty() || right.empty() ? "" : "<br>") + mark(1, right);
 }
 
 std::string table(const Page& page, const Column& a, const Column* b) {
@@ -170,7 +221,7 @@ std::string table(const Page& page, const Column& a, const Column* b) {
     out +=
         fmt::format("<th class=\"num\" colspan=\"2\">{} (s)</th><th class=\"num\">change (s)</th>",
                     html_text(b->name, 40));
-  out += "<th>how</th><th>what shows it</th></tr></thead>\n<tbody>\n";
+  out += "<th>how it is known, and what shows it</th></tr></thead>\n<tbody>\n";
   for (const LedgerClass cls : kLedgerClasses) {
     const LedgerRow* left = find_row(*a.run->ledger, cls);
     const LedgerRow* right = b != nullptr ? find_row(*b->run->ledger, cls) : nullptr;
@@ -181,10 +232,10 @@ std::string table(const Page& page, const Column& a, const Column* b) {
         to_string(cls), known ? "" : " unknown", class_meaning(cls));
     out += side_cells(a, left);
     if (b != nullptr)
-      out += side_cells(*b, right) +
-             fmt::format("<td class=\"num ch\">{}</td>", change_cell(left, right));
-    out += fmt::format("<td class=\"how\">{}</td><td class=\"ev\">{}</td></tr>\n",
-                       how_cell(left, right), shown_by(page, left, right));
+      out +=
+          side_cells(*b, right) + fmt::format("<td class=\"num ch\">{}</td>",
+                                              seconds_change(left, right, a.run->ledger->wall_s));
+    out += "<td class=\"ev\">" + shown_by(page, left, right) + "</td></tr>\n";
   }
   LedgerRow wall_a, wall_b;
   wall_a.seconds = a.run->ledger->wall_s;
@@ -192,9 +243,10 @@ std::string table(const Page& page, const Column& a, const Column* b) {
   if (b != nullptr) {
     wall_b.seconds = b->run->ledger->wall_s;
     out += side_cells(*b, &wall_b) +
-           fmt::format("<td class=\"num ch\">{}</td>", change_cell(&wall_a, &wall_b));
+           fmt::format("<td class=\"num ch\">{}</td>",
+                       seconds_change(&wall_a, &wall_b, wall_a.seconds.value_or(0)));
   }
-  return out + "<td class=\"how\"></td><td class=\"ev\"></td></tr>\n</tbody></table>\n";
+  return out + "<td class=\"ev\"></td></tr>\n</tbody></table>\n";
 }
 
 std::string every_run(const std::vector<Column>& columns) {

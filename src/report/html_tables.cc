@@ -53,7 +53,7 @@ std::string fields_table(const Page& page, const std::vector<const ComparedField
     out += fmt::format(
         "<tr class=\"{}\"><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td "
         "class=\"imp\">{}</td><td>{}</td></tr>\n",
-        differs(field) ? impact_class(field) : "same", html_text(field.field, 80),
+        differs(field) ? impact_class(field) : "same", html_text(field_name(field)),
         or_unknown(field.a), or_unknown(field.b), differs(field) ? impacts(field) : "same", note);
   }
   return out + "</tbody></table></div>\n";

@@ -287,6 +287,7 @@ std::string ledger_json(const Ledger& ledger) {
   const std::optional<LedgerClass>& cls = ledger.bottleneck.cls;
   document["bottleneck"] = {{"class", cls ? Json(to_string(*cls)) : Json(nullptr)},
                             {"why", ledger.bottleneck.why}};
+  put_text(document["bottleneck"], "next_step", ledger.bottleneck.next_step);
   document["rules_version"] = ledger.rules_version;
   put(document, "steps", ledger.steps);
   put(document, "step_time_s", ledger.step_time_s);
@@ -311,6 +312,18 @@ std::string comparison_json(const Comparison& comparison) {
                    {"runs_b", comparison.runs_b},
                    {"factor", comparison.factor}};
   put_text(document, "smallest_change", comparison.smallest_change);
+  document["likely"] = comparison.likely;
+  if (!comparison.wall_blockers.empty()) document["wall_blockers"] = comparison.wall_blockers;
+  if (comparison.advice) {
+    const Advice& advice = *comparison.advice;
+    Json item = {{"spread_percent", json_number(advice.spread_percent)},
+                 {"reckoned_percent", json_number(advice.reckoned_percent)},
+                 {"measured", advice.measured}};
+    put(item, "runs_for_3_percent", advice.runs_for_3_percent);
+    put(item, "runs_for_5_percent", advice.runs_for_5_percent);
+    put(item, "runs_for_10_percent", advice.runs_for_10_percent);
+    document["advice"] = std::move(item);
+  }
   if (comparison.wall) document["wall"] = effect_json(*comparison.wall);
   put(document, "runs_needed", comparison.runs_needed);
   if (comparison.scaling) {

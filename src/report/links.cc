@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "report/layout.h"
 
@@ -12,6 +13,30 @@ namespace {
 bool is_word(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
          static_cast<unsigned char>(c) >= 0x80;
+}
+
+/// Is the blank at `at` between a number and its unit, or beside a ±?
+bool keeps_together(std::string_view text, std::size_t at) {
+  static constexpr std::array<std::string_view, 14> kUnits = {
+      "%", "s", "ms", "min", "h", "°C", "W", "GB", "MB", "kB", "GiB", "MiB", "TB", "cores"};
+  constexpr std::string_view kPlusMinus = "±";
+  const std::string_view left = text.substr(0, at), right = text.substr(at + 1);
+  if (left.ends_with(kPlusMinus) || right.starts_with(kPlusMinus)) return true;
+  const bool digit_next = !right.empty() && right.front() >= '0' && right.front() <= '9';
+  if (digit_next && (left.ends_with(" min") || left.ends_with(" h"))) return true;
+  if (left.empty() || left.back() < '0' || left.back() > '9') return false;
+  return std::any_of(kUnits.begin(), kUnits.end(), [&](std::string_view unit) {
+    return right.starts_with(unit) && (right.size() == unit.size() || !is_word(right[unit.size()]));
+  });
+}
+
+std::string place_of(const Evidence& evidence) {
+  std::string place = evidence.file;
+  if (!evidence.first_row || place.empty()) return place;
+  place += fmt::format(":{}", *evidence.first_row);
+  if (evidence.last_row && *evidence.last_row != *evidence.first_row)
+    place += fmt::format("-{}", *evidence.last_row);
+  return place;
 }
 
 std::string percent_encode(std::string_view path) {
@@ -90,8 +115,13 @@ std::string markdown_text(std::string_view text, std::size_t max_bytes) {
 
 std::string html_text(std::string_view text, std::size_t max_bytes) {
   std::string out;
-  for (const char c : safe(text, max_bytes)) {
+  const std::string clean = safe(text, max_bytes);
+  for (std::size_t i = 0; i < clean.size(); ++i) {
+    const char c = clean[i];
     switch (c) {
+      case ' ':
+        out += keeps_together(clean, i) ? "&nbsp;" : " ";
+        break;
       case '&':
         out += "&amp;";
         break;
@@ -138,12 +168,7 @@ std::string EvidenceLinks::label(const Evidence& evidence) const {
     });
     text = same_name > 1 && !run->info.id.empty() ? run->info.id : run->info.name;
   }
-  std::string place = evidence.file;
-  if (evidence.first_row && !place.empty()) {
-    place += fmt::format(":{}", *evidence.first_row);
-    if (evidence.last_row && *evidence.last_row != *evidence.first_row)
-      place += fmt::format("-{}", *evidence.last_row);
-  }
+  const std::string place = place_of(evidence);
   if (!place.empty()) text += (text.empty() ? "" : " · ") + place;
   if (text.empty()) text = evidence.what;
   return safe(text, 300);
@@ -173,7 +198,16 @@ std::string EvidenceLinks::markdown(const Evidence& evidence) const {
 }
 
 std::string EvidenceLinks::html(const Evidence& evidence) const {
-  const std::string text = html_text(label(evidence));
+  return html_as(evidence, label(evidence));
+}
+
+std::string EvidenceLinks::html_short(const Evidence& evidence) const {
+  const std::string place = place_of(evidence);
+  return html_as(evidence, place.empty() ? safe(evidence.what, 200) : safe(place, 200));
+}
+
+std::string EvidenceLinks::html_as(const Evidence& evidence, const std::string& words) const {
+  const std::string text = html_text(words);
   const std::string path = target(evidence);
   if (text.empty()) return {};
   return path.empty() ? "<span class=\"ev\">" + text + "</span>"

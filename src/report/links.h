@@ -31,11 +31,14 @@ class EvidenceLinks {
   /// target.
   [[nodiscard]] std::string markdown(const Evidence& evidence) const;
   [[nodiscard]] std::string html(const Evidence& evidence) const;
+  /// The same without the run's name, for places that say which run they speak of.
+  [[nodiscard]] std::string html_short(const Evidence& evidence) const;
 
   [[nodiscard]] const std::vector<const Run*>& runs() const { return runs_; }
 
  private:
   [[nodiscard]] const Run* find(const std::string& run) const;
+  [[nodiscard]] std::string html_as(const Evidence& evidence, const std::string& text) const;
   std::vector<const Run*> runs_;
   std::filesystem::path folder_;
 };

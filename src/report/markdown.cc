@@ -112,12 +112,13 @@ void Record::comparison_table() {
     if (first) out_ += "\n| setting | change | matters for | evidence |\n|---|---|---|---|\n";
     first = false;
     const std::string evidence = citations(field.evidence);
-    out_ += fmt::format(
-        "| {} | {} | {} | {} |\n", markdown_text(field.field), markdown_text(field_change(field)),
-        field.is_factor ? std::string("under test")
-                        : fmt::format("speed: {}, loss: {}", impact_in_words(field.speed),
-                                      impact_in_words(field.loss)),
-        evidence.empty() ? cited : evidence);
+    out_ += fmt::format("| {} | {} | {} | {} |\n", markdown_text(field_name(field)),
+                        markdown_text(field_change(field)),
+                        field.is_factor
+                            ? std::string("under test")
+                            : fmt::format("speed: {}, loss: {}", impact_in_words(field.speed),
+                                          impact_in_words(field.loss)),
+                        evidence.empty() ? cited : evidence);
   }
 }
 

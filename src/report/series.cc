@@ -165,6 +165,25 @@ std::optional<double> number_fact(const ReportRun& run, std::string_view key) {
   return std::nullopt;
 }
 
+/// Samples a step: as stated, from a rank's share, or from two rates of one entry.
+std::optional<double> global_batch(const ReportRun& run) {
+  if (const auto stated = number_fact(run, "global_batch"); stated && *stated > 0) return stated;
+  const auto micro = number_fact(run, "micro_batch");
+  const int ranks = run.run != nullptr ? run.run->info.ranks_trained.value_or(0) : 0;
+  if (micro && *micro > 0 && ranks > 0)
+    return *micro * number_fact(run, "accumulation").value_or(1) * ranks;
+  for (const StepRecord& record : run.steps.rows) {
+    if (record.per_device || !record.samples_per_s || !record.steps_per_s) continue;
+    if (!(*record.steps_per_s > 0)) continue;
+    const double whole = std::round(*record.samples_per_s / *record.steps_per_s);
+    // Summaries round both rates: only a ratio that is nearly whole is believed.
+    if (whole >= 1 &&
+        std::fabs(*record.samples_per_s / *record.steps_per_s - whole) <= 0.02 * whole)
+      return whole;
+  }
+  return std::nullopt;
+}
+
 /// A log entry that carries a loss, with the last step number that the log had shown by then.
 struct LossEntry {
   double t_s = 0, value = 0;
@@ -177,8 +196,8 @@ std::vector<LossEntry> loss_entries(const ReportRun& run) {
   std::optional<double> step;
   for (const StepRecord* record : of_one_rank(run)) {
     const bool counts = record->kind == RecordKind::train || record->kind == RecordKind::progress;
-    if (record->step && (counts || record->kind == RecordKind::eval))
-      step = static_cast<double>(*record->step);
+    const auto shown = record->step ? record->step : record->bar_step;
+    if (shown && (counts || record->kind == RecordKind::eval)) step = static_cast<double>(*shown);
     const bool evaluation = record->kind == RecordKind::eval;
     const std::optional<double> value = evaluation ? record->eval_loss : record->loss;
     if (!value || (!evaluation && record->kind != RecordKind::train)) continue;
@@ -298,7 +317,7 @@ LossBasis loss_basis(const std::vector<ReportRun>& runs) {
   constexpr double kEnough = 0.8;
   bool any = false, samples = true, tokens = true, steps = true;
   for (const ReportRun& run : runs) {
-    const auto batch = number_fact(run, "global_batch");
+    const auto batch = global_batch(run);
     const auto entries = loss_entries(run);
     if (entries.empty()) continue;
     any = true;
@@ -321,7 +340,7 @@ LossBasis loss_basis(const std::vector<ReportRun>& runs) {
 
 Panel losses_seen(const ReportRun& run, LossBasis basis) {
   Panel panel{"loss_seen", "", {}};
-  const auto batch = number_fact(run, "global_batch");
+  const auto batch = global_batch(run);
   std::vector<Point> training, evaluation;
   for (const LossEntry& entry : loss_entries(run)) {
     const auto x = place_of(entry, basis, batch);

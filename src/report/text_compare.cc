@@ -27,7 +27,7 @@ void add_differences(const Comparison& comparison, Table& table) {
     const std::string note = safe(field.note, 200);
     if (!note.empty() && !field.is_factor) text += " (" + note + ")";
     table.rows.push_back(
-        {(field.is_factor ? "under test: " : "differs: ") + safe(field.field, 40), text});
+        {(field.is_factor ? "under test: " : "differs: ") + field_name(field), text});
     ++shown;
   }
   if (more > 0) table.rows.push_back({"", fmt::format("and {} more fields", more)});

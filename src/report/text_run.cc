@@ -104,9 +104,9 @@ std::string run_closing_text(const Run& run, const Ledger* ledger, const TextSty
     const LedgerRow* row = find_row(*ledger, cls);
     std::string text = "bottleneck: " + std::string(to_string(cls));
     if (row != nullptr && row->seconds && ledger->wall_s > 0) {
-      text += fmt::format(", {} of {} ({})", format_duration(*row->seconds),
-                          format_duration(ledger->wall_s),
-                          format_share(*row->seconds / ledger->wall_s));
+      text +=
+          fmt::format(", {} of {} ({})", plain_seconds(*row->seconds),
+                      plain_seconds(ledger->wall_s), format_share(*row->seconds / ledger->wall_s));
     }
     second.push_back(text);
   }

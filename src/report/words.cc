@@ -27,7 +27,7 @@ std::string comparable_in_words(const Comparison& comparison) {
   for (const ComparedField& field : comparison.fields) {
     if (field.is_factor || !differs(field)) continue;
     if (field.speed == Impact::caps || field.loss == Impact::caps)
-      caveats.push_back(safe(field.field, 60) + ": " + field_change(field));
+      caveats.push_back(field_name(field) + ": " + field_change(field));
   }
   switch (comparison.comparable) {
     case Comparable::yes:
@@ -52,10 +52,11 @@ std::string loss_in_words(const LossTrend& loss) {
   std::replace(text.begin(), text.end(), '_', ' ');
   if (loss.difference) {
     const double half = loss.low && loss.high ? (*loss.high - *loss.low) / 2 : 0;
+    // A half-width that begins with 1 keeps two digits: ±0.015 says more than ±0.02.
+    const double shown = half > 0 ? half / 2 : 0.001;
     text += fmt::format(": {}{}", *loss.difference < 0 ? "−" : "+",
-                        half > 0 ? format_to_uncertainty(std::fabs(*loss.difference), half)
-                                 : fmt::format("{:.3f}", std::fabs(*loss.difference)));
-    if (half > 0) text += " ±" + format_to_uncertainty(half, half);
+                        format_to_uncertainty(std::fabs(*loss.difference), shown));
+    if (half > 0) text += " ±" + format_to_uncertainty(half, shown);
     if (loss.margin) text += fmt::format(" against a margin of {:.3g}", *loss.margin);
   }
   if (!loss.basis.empty()) text += " (" + safe(loss.basis, 80) + ")";
@@ -82,6 +83,12 @@ std::string scaling_in_words(const Scaling& scaling) {
   return text;
 }
 }  // namespace
+
+std::string field_name(const ComparedField& field) {
+  std::string words = safe(field.field, 60);
+  std::replace(words.begin(), words.end(), '_', ' ');
+  return words;
+}
 
 bool differs(const ComparedField& field) {
   return field.a != field.b;
@@ -124,7 +131,11 @@ NamedRows comparison_rows(const Comparison& comparison) {
   } else {
     rows.emplace_back("step time", std::string(kNotMeasured));
   }
-  if (comparison.wall) rows.emplace_back("wall time", effect_in_words(*comparison.wall));
+  if (comparison.wall) {
+    rows.emplace_back("wall time", effect_in_words(*comparison.wall));
+  } else if (!comparison.wall_blockers.empty()) {
+    rows.emplace_back("wall time", "not comparable: " + safe(comparison.wall_blockers.front()));
+  }
   if (comparison.scaling) rows.emplace_back("scaling", scaling_in_words(*comparison.scaling));
   rows.emplace_back("loss",
                     comparison.loss ? loss_in_words(*comparison.loss) : std::string(kNotMeasured));

@@ -20,6 +20,8 @@ NamedRows comparison_rows(const Comparison& comparison);
 /// Does this field differ, or is it unknown on a side, in a way that matters for speed or loss?
 bool matters(const ComparedField& field);
 bool differs(const ComparedField& field);
+/// "start time" of "start_time".
+std::string field_name(const ComparedField& field);
 /// "3,000 → 12,000"; "not known → bf16".
 std::string field_change(const ComparedField& field);
 /// "stops the verdict", "limits the verdict", "corrected for", "noted", "no effect".

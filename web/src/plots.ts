@@ -31,8 +31,9 @@ const kPanels: PanelKind[] = [
   { key: "disk", title: "Disk growth", unit: "GB", scale: 1e-9, summary: "last", absent: "no file system samples", height: 92 },
 ];
 const kTimeSteps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
-const kPrintWidth = 330;
-const kAxisWidth = 46;
+const kPrintWidth = 340;
+const kPrintSharpness = 2; // plots are drawn this much larger for paper, and shrunk by the style sheet
+const kAxisWidth = 56;
 
 interface Drawn {
   line: Line;
@@ -64,7 +65,9 @@ function figure(value: number | null | undefined, kind: { unit: string; scale: n
 function joined(lines: Line[], scale: number): uPlot.AlignedData {
   if (lines.length === 0) return [[]] as unknown as uPlot.AlignedData;
   const tables = lines.map((l) => [l.t, l.v.map((v) => (v === null ? null : v * scale))] as uPlot.AlignedData);
-  return tables.length === 1 ? (tables[0] as uPlot.AlignedData) : uPlot.join(tables);
+  if (tables.length === 1) return tables[0] as uPlot.AlignedData;
+  // 2 = expand: a gap of one line reaches over the instants that other lines brought in.
+  return uPlot.join(tables, tables.map((t) => t.map((_, i) => (i === 0 ? 0 : 2))));
 }
 
 function extent(lines: Line[]): [number, number] | null {
@@ -118,7 +121,11 @@ export class Plots {
   }
 
   private width(): number {
-    return this.printing ? kPrintWidth : Math.max(260, this.host.clientWidth);
+    return this.printing ? kPrintWidth * kPrintSharpness : Math.max(260, this.host.clientWidth);
+  }
+
+  private k(): number {
+    return this.printing ? kPrintSharpness : 1;
   }
 
   private lone(): boolean {
@@ -248,7 +255,8 @@ export class Plots {
     }
     const known = kPanels.filter((kind) => shown.some((r) => (r.panels[kind.key]?.lines.length ?? 0) > 0));
     this.addLanes(theme);
-    known.forEach((kind, i) => this.addPanel(kind, theme, i === known.length - 1));
+    // Paper has two columns: the last plot of each carries the time.
+    known.forEach((kind, i) => this.addPanel(kind, theme, i >= known.length - (this.printing ? 2 : 1)));
     const unknown = kPanels.filter((kind) => !known.includes(kind));
     if (unknown.length > 0) {
       const text = unknown.map((kind) => `${kind.title.toLowerCase().replace(/^gpu|^cpu/, (s) => s.toUpperCase())} (${kind.absent})`);
@@ -266,18 +274,19 @@ export class Plots {
   }
 
   private baseAxes(theme: Theme, label: boolean, values: (v: number) => string): uPlot.Axis[] {
-    const font = (this.printing ? "9px" : "11px") + " system-ui, sans-serif";
+    const k = this.k();
+    const font = `${this.printing ? 7 * k : 11}px system-ui, sans-serif`;
     const shared = { stroke: theme.quiet, font, grid: { stroke: theme.grid, width: 1 }, ticks: { show: false } };
     return [
       {
         ...shared,
         incrs: kTimeSteps,
-        space: this.printing ? 48 : 70,
-        size: label ? 22 : 4,
-        gap: 4,
+        space: (this.printing ? 48 : 70) * k,
+        size: (label ? (this.printing ? 14 : 22) : 4) * k,
+        gap: (this.printing ? 2 : 4) * k,
         values: (_u, splits) => splits.map((s) => (label ? axisTime(s) : "")),
       },
-      { ...shared, size: this.printing ? 34 : kAxisWidth, gap: 4, space: 24, values: (_u, splits) => splits.map((s) => (s === null ? "" : values(s))) },
+      { ...shared, size: this.printing ? 38 * k : kAxisWidth, gap: 4 * k, space: (this.printing ? 16 : 24) * k, values: (_u, splits) => splits.map((s) => (s === null ? "" : values(s))) },
     ];
   }
 
@@ -285,9 +294,9 @@ export class Plots {
     const self = this;
     return {
       width: this.width(),
-      height: this.printing ? Math.round(height * 0.72) : height,
+      height: this.printing ? Math.round(height * 0.72 * this.k()) : height,
       legend: { show: false },
-      padding: [6, 8, 0, 0],
+      padding: [6, 20, 0, 0],
       cursor: {
         sync: { key: "time" },
         y: false,
@@ -361,9 +370,9 @@ export class Plots {
         {},
         ...drawn.map((d): uPlot.Series => ({
           stroke: d.colour,
-          width: this.printing ? 1 : 1.4,
-          dash: d.dash,
-          points: { size: 4, stroke: d.colour, fill: theme.paper, width: 1 },
+          width: this.printing ? 0.9 * this.k() : 1.4,
+          dash: d.dash.map((n) => n * this.k()),
+          points: { size: this.printing ? 2 * this.k() : 4, stroke: d.colour, fill: theme.paper, width: 1 },
         })),
       ],
     };
@@ -382,6 +391,8 @@ export class Plots {
     if (low === null || high === null || !Number.isFinite(low)) return [0, 1];
     let bottom = kind.floor ?? low - (high - low) * 0.08;
     let top = kind.ceiling ?? high + (high - bottom) * 0.08;
+    // Where a device is near the temperature at which it slows down, that line belongs in the plot.
+    if (kind.key === "gpu_temp") for (const limit of this.slowdowns()) if (limit - high < 15) top = Math.max(top, limit + 3);
     if (kind.floor !== undefined && low < kind.floor) bottom = low;
     if (top <= bottom) {
       bottom -= 0.5;
@@ -430,11 +441,14 @@ export class Plots {
     ctx.fillRect(from, top, width, height);
   }
 
+  private slowdowns(): Set<number> {
+    return new Set(this.runsShown().flatMap((r) => r.slowdown_c ?? []));
+  }
+
   private drawLimit(u: uPlot, kind: PanelKind, theme: Theme): void {
     if (kind.key !== "gpu_temp") return;
-    const limits = this.runsShown().flatMap((r) => r.slowdown_c ?? []);
     const max = u.scales["y"]?.max ?? 0;
-    for (const limit of new Set(limits)) {
+    for (const limit of this.slowdowns()) {
       if (limit > max) continue;
       const y = u.valToPos(limit, "y", true);
       u.ctx.save();
@@ -444,6 +458,10 @@ export class Plots {
       u.ctx.moveTo(u.bbox.left, y);
       u.ctx.lineTo(u.bbox.left + u.bbox.width, y);
       u.ctx.stroke();
+      u.ctx.fillStyle = theme.warn;
+      u.ctx.font = `${(this.printing ? 6 * this.k() : 11) * devicePixelRatio}px system-ui, sans-serif`;
+      u.ctx.textAlign = "right";
+      u.ctx.fillText(`slows down at ${limit} °C`, u.bbox.left + u.bbox.width - 4, y + (this.printing ? 7 * this.k() : 12) * devicePixelRatio);
       u.ctx.restore();
     }
   }
@@ -484,12 +502,12 @@ export class Plots {
       series: [{}, { show: false }],
     };
     if (this.printing) {
-      options.width = kPrintWidth * 2 + 14;
-      options.height = height;
+      options.width = (kPrintWidth * 2 + 14) * this.k();
+      options.height = height * 0.8 * this.k();
     }
     const axes = options.axes;
     if (axes?.[1]) axes[1] = { ...axes[1], grid: { show: false }, splits: () => shown.map((_, i) => shown.length - i - 0.5), values: () => shown.map(({ run }) => (shown.length > 1 ? (run.side === 0 ? "A" : "B") : "")) };
-    if (axes?.[1] && shown.length > 1) axes[1].values = () => shown.map(({ side }) => (this.data.sides[side] ?? "").slice(0, 7));
+    if (axes?.[1] && shown.length > 1) axes[1].values = () => shown.map(({ side }) => (this.data.sides[side] ?? "").slice(0, 9));
     options.scales = { ...options.scales, y: { range: () => [0, shown.length] } };
     options.hooks = {
       ...options.hooks,
@@ -545,9 +563,9 @@ export class Plots {
     }
     const options: uPlot.Options = {
       width: this.width(),
-      height: this.printing ? 130 : kind.height,
+      height: this.printing ? 96 * this.k() : kind.height,
       legend: { show: false },
-      padding: [6, 8, 0, 0],
+      padding: [6, 20, 0, 0],
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
       scales: { x: { time: false }, y: { range: (_u, low, high) => this.yRange(kind, low, high) } },
       axes,
@@ -555,9 +573,9 @@ export class Plots {
         {},
         ...drawn.map((d): uPlot.Series => ({
           stroke: d.colour,
-          width: 1.4,
-          dash: d.dash,
-          points: { size: 4, stroke: d.colour, fill: theme.paper, width: 1 },
+          width: this.printing ? 0.9 * this.k() : 1.4,
+          dash: d.dash.map((n) => n * this.k()),
+          points: { size: this.printing ? 2 * this.k() : 4, stroke: d.colour, fill: theme.paper, width: 1 },
         })),
       ],
       hooks: {
