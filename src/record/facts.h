@@ -23,7 +23,8 @@ namespace rigwise {
 
 /// Every key a Fact may have. Values are as stated, except: booleans are "true"/"false", numbers
 /// have no needless zeros ("2e-4" and "0.0002" read the same), hashes are "sha256:HEX" (whole
-/// content), "sha256-list:HEX" (a folder) or "sha256-ends:HEX" (size, head and tail of a big file).
+/// content), "sha256-list:HEX" (a folder) or "sha256-sample:HEX" (size and 64 blocks of a big
+/// file).
 inline constexpr std::array<std::string_view, 47> kFactKeys = {
     "model",                   // name or path of the base model, as stated
     "model_config_hash",       // of the model folder's config.json
@@ -79,7 +80,7 @@ inline constexpr std::array<std::string_view, 47> kFactKeys = {
 std::vector<Fact> facts_of_argv(const std::vector<std::string>& argv, const std::string& cwd);
 
 struct HashLimits {
-  std::uint64_t max_whole_file_bytes = std::uint64_t{64} << 20;  // larger: size, head and tail
+  std::uint64_t max_whole_file_bytes = std::uint64_t{64} << 20;  // larger: size and 64 blocks
   std::uint64_t max_bytes = std::uint64_t{1} << 30;              // all files together
   std::size_t max_folder_files = 5000;
   std::chrono::milliseconds limit{30000};
@@ -92,11 +93,13 @@ std::vector<Fact> facts_of_named_files(const std::vector<std::string>& argv, con
                                        const std::atomic<bool>* stop = nullptr);
 
 /// What trainers left in their output folders: newest checkpoint-*/trainer_state.json,
-/// adapter_config.json, config.json. Call after the command ended.
-std::vector<Fact> facts_of_outputs(const std::vector<std::filesystem::path>& directories);
+/// adapter_config.json. Files last written before `since_unix_s` (the run's start) are of another
+/// run. Call after the command ended.
+std::vector<Fact> facts_of_outputs(const std::vector<std::filesystem::path>& directories,
+                                   double since_unix_s = 0);
 
-/// global_batch from a summary record that states samples/s and steps/s, when the ratio is whole
-/// within 2 %; empty otherwise.
+/// global_batch from a summary record that states samples/s and steps/s: their ratio, when it is a
+/// whole number as far as the printed digits tell; empty otherwise.
 std::optional<Fact> global_batch_of_summary(const StepRecord& summary);
 
 /// One fact a key. Who wins: log, then outputs, then argv, then configuration files (sources say
