@@ -264,21 +264,15 @@ void look_at_load(const Side& a, const Side& b, Gate& gate) {
         cpu.field.evidence.push_back(evidence);
       }
       for (const HostData& host : run.hosts) {
-        const auto [from, to] = compare_data::step_window(run);
-        const auto [first, last] = compare_data::rows_between(host.gpu.rows, from, to);
-        const std::vector<int> used = gpus_used(host, run);
-        double most = 0;
-        for (std::size_t i = first; i < last; ++i) {
-          const GpuSample& sample = host.gpu.rows[i];
-          if (std::find(used.begin(), used.end(), sample.gpu) == used.end()) continue;
-          most = std::max(most, sample.other_processes.value_or(0));
-        }
-        if (last > first) others.push_back(fmt::format("{:.0f}", most));
-        if (most > 0) {
+        for (const int index : gpus_used(host)) {
+          const auto& summary = host.gpus.at(index);
+          others.push_back(fmt::format("{:.0f}", summary.most_others));
+          if (!(summary.most_others > 0)) continue;
           gpu.raise(Impact::blocks, Impact::noted);
           gpu.field.note = std::string(rule_of("foreign_gpu").why);
-          gpu.field.evidence.push_back(compare_data::rows_evidence(
-              run, host.gpu, first, last - 1, "processes of others on the run's GPUs"));
+          gpu.field.evidence.push_back(compare_data::lines_evidence(
+              run, host.gpu_file, summary.first_line, summary.last_line,
+              fmt::format("processes of others on GPU {}", index)));
         }
       }
     }
@@ -289,49 +283,21 @@ void look_at_load(const Side& a, const Side& b, Gate& gate) {
   if (!gpu.field.a.empty() || !gpu.field.b.empty()) gate.fields.push_back(gpu.done());
 }
 
-/// Seconds for which clocks were held down by heat or a fault; a power cap alone is a card at its
-/// limit, which is how it is meant to run.
-double held_seconds(const GpuSample& sample) {
-  return sample.held_sw_thermal_s.value_or(0) + sample.held_hw_thermal_s.value_or(0) +
-         sample.held_brake_s.value_or(0);
-}
-bool knows_held(const GpuSample& sample) {
-  return sample.held_sw_thermal_s || sample.held_hw_thermal_s || sample.held_brake_s;
-}
-/// NVML's reasons hw slowdown, sw thermal, hw thermal, power brake.
-constexpr std::uint64_t kHeatReasons = 0x8 | 0x20 | 0x40 | 0x80;
-
-std::optional<double> throttle_share(const HostData& host, std::size_t first, std::size_t last,
-                                     int gpu) {
-  const GpuSample* begin = nullptr;
-  const GpuSample* end = nullptr;
-  std::size_t with_reason = 0, held = 0;
-  for (std::size_t i = first; i < last; ++i) {
-    const GpuSample& sample = host.gpu.rows[i];
-    if (sample.gpu != gpu) continue;
-    if (knows_held(sample)) {
-      if (begin == nullptr) begin = &sample;
-      end = &sample;
-    }
-    if (!sample.throttle_reasons || !(*sample.throttle_reasons >= 0)) continue;
-    ++with_reason;
-    if ((static_cast<std::uint64_t>(*sample.throttle_reasons) & kHeatReasons) != 0) ++held;
+/// Share of the steps' time for which heat or a fault held the clocks down.
+std::optional<double> throttle_share(const compare_data::GpuSummary& gpu) {
+  const auto& held = gpu.held_s;
+  if (held.begin && held.end_t_s > held.begin_t_s) {
+    return std::max(0.0, *held.end - *held.begin) / (held.end_t_s - held.begin_t_s);
   }
-  if (begin != nullptr && end->t_s > begin->t_s) {
-    return std::max(0.0, held_seconds(*end) - held_seconds(*begin)) / (end->t_s - begin->t_s);
-  }
-  if (with_reason == 0) return std::nullopt;
-  return static_cast<double>(held) / static_cast<double>(with_reason);
+  if (gpu.with_reason == 0) return std::nullopt;
+  return static_cast<double>(gpu.with_heat_reason) / static_cast<double>(gpu.with_reason);
 }
 
-std::optional<double> start_temperature(const HostData& host, const std::vector<int>& used) {
+std::optional<double> start_temperature(const HostData& host) {
   std::optional<double> warmest;
-  for (const int gpu : used) {
-    for (const GpuSample& sample : host.gpu.rows) {
-      if (sample.gpu != gpu || !sample.temp_c) continue;
-      warmest = std::max(warmest.value_or(-273), *sample.temp_c);
-      break;
-    }
+  for (const int gpu : gpus_used(host)) {
+    const auto& first = host.gpus.at(gpu).first_temp_c;
+    if (first) warmest = std::max(warmest.value_or(-273), *first);
   }
   return warmest;
 }
@@ -344,21 +310,20 @@ void look_at_heat(const Side& a, const Side& b, Gate& gate) {
     Values shares, starts;
     for (const RunData& run : side->runs) {
       for (const HostData& host : run.hosts) {
-        const std::vector<int> used = gpus_used(host, run);
-        const auto [from, to] = compare_data::step_window(run);
-        const auto [first, last] = compare_data::rows_between(host.gpu.rows, from, to);
-        for (const int gpu : used) {
-          const auto share = throttle_share(host, first, last, gpu);
+        for (const int gpu : gpus_used(host)) {
+          const auto& summary = host.gpus.at(gpu);
+          const auto share = throttle_share(summary);
           if (!share) continue;
           shares.push_back(format_share(*share));
           if (*share < compare_rules::kThrottleShare) continue;
           throttle.raise(Impact::caps, Impact::noted);
           throttle.field.note = fmt::format("GPU {}'s clocks were held down {} of the steps' time",
                                             gpu, format_share(*share));
-          throttle.field.evidence.push_back(compare_data::rows_evidence(
-              run, host.gpu, first, last - 1, fmt::format("GPU {}", gpu)));
+          throttle.field.evidence.push_back(
+              compare_data::lines_evidence(run, host.gpu_file, summary.first_line,
+                                           summary.last_line, fmt::format("GPU {}", gpu)));
         }
-        if (const auto temperature = start_temperature(host, used)) {
+        if (const auto temperature = start_temperature(host)) {
           (side == &a ? temperatures_a : temperatures_b).push_back(*temperature);
           starts.push_back(fmt::format("{:.0f} °C", *temperature));
         }
@@ -436,60 +401,34 @@ void look_at_order(const Side& a, const Side& b, Gate& gate) {
 
 std::optional<double> foreign_cpu_share(const RunData& data, Evidence* evidence) {
   std::optional<double> worst;
-  const auto [from, to] = compare_data::step_window(data);
   for (const HostData& host : data.hosts) {
-    const auto [first, last] = compare_data::rows_between(host.samples.rows, from, to);
-    std::size_t begin = last, end = last;
-    for (std::size_t i = first; i < last; ++i) {
-      if (!host.samples.rows[i].others_cpu_s) continue;
-      if (begin == last) begin = i;
-      end = i;
-    }
-    if (begin == last || !host.rig) continue;
+    const auto& others = host.summary.others_cpu_s;
+    if (!others.begin || !host.rig) continue;
     const auto cpus = host.rig->cpus_allowed ? host.rig->cpus_allowed : host.rig->threads;
-    const double span = host.samples.rows[end].t_s - host.samples.rows[begin].t_s;
+    const double span = others.end_t_s - others.begin_t_s;
     if (!cpus || *cpus < 1 || !(span > 0)) continue;
-    const double taken =
-        *host.samples.rows[end].others_cpu_s - *host.samples.rows[begin].others_cpu_s;
-    const double share = std::max(0.0, taken) / (span * *cpus);
+    const double taken = std::max(0.0, *others.end - *others.begin);
+    const double share = taken / (span * *cpus);
     if (worst && share <= *worst) continue;
     worst = share;
-    if (evidence != nullptr) {
-      std::string top;
-      for (std::size_t i = begin; i <= end; ++i) {
-        if (!host.samples.rows[i].top_other.empty()) top = host.samples.rows[i].top_other;
-      }
-      *evidence = compare_data::rows_evidence(
-          data, host.samples, begin, end,
-          fmt::format("others took {} of CPU{}", format_duration(taken),
-                      top.empty() ? "" : ", most by " + clean_text(top, 60)));
-    }
+    if (evidence == nullptr) continue;
+    const std::string& top = host.summary.top_other;
+    *evidence = compare_data::lines_evidence(
+        data, host.host_file, others.first_line, others.last_line,
+        fmt::format("others took {} of CPU{}", format_duration(taken),
+                    top.empty() ? "" : ", most by " + clean_text(top, 60)));
   }
   return worst;
 }
 
-std::vector<int> gpus_used(const HostData& host, const RunData& data) {
-  (void)data;
-  std::map<int, bool> used;
-  for (const GpuSample& sample : host.gpu.rows) {
-    const bool ours =
-        sample.tree_processes.value_or(0) > 0 || sample.tree_used_bytes.value_or(0) > 0;
-    used[sample.gpu] = used[sample.gpu] || ours;
+std::vector<int> gpus_used(const HostData& host) {
+  std::vector<int> ours, busy;
+  for (const auto& [gpu, summary] : host.gpus) {
+    if (summary.ours) ours.push_back(gpu);
+    if (summary.most_util > 0.10) busy.push_back(gpu);
   }
-  std::vector<int> result;
-  for (const auto& [gpu, ours] : used) {
-    if (ours) result.push_back(gpu);
-  }
-  if (!result.empty()) return result;
   // No process list (a container, an old driver): a GPU that worked counts as used.
-  std::map<int, double> most;
-  for (const GpuSample& sample : host.gpu.rows) {
-    most[sample.gpu] = std::max(most[sample.gpu], sample.util_frac.value_or(0));
-  }
-  for (const auto& [gpu, util] : most) {
-    if (util > 0.10) result.push_back(gpu);
-  }
-  return result;
+  return ours.empty() ? busy : ours;
 }
 
 void look_at_conditions(const Side& a, const Side& b, const std::string& factor, Gate& gate) {

@@ -40,28 +40,77 @@ const ColumnNames kGpuColumns = {"t_s",
                                  "other_processes",
                                  "tree_used_bytes"};
 
-template <class T, class Visit>
-Table<T> walk(Visit visit, const RunData& data, const std::string& host, const ColumnNames& columns,
-              const std::string& file, std::vector<std::string>& trouble) {
-  Table<T> table;
-  table.file = file;
-  const Status status = visit(*data.run, host, columns, [&](const T& row, std::int64_t line) {
-    table.rows.push_back(row);
-    table.lines.push_back(line);
-    return true;
-  });
-  if (!status) trouble.push_back(status.error().message);
-  return table;
+/// NVML's reasons hw slowdown, sw thermal, hw thermal, power brake. A power cap alone is a card at
+/// its limit, which is how it is meant to run.
+constexpr std::uint64_t kHeatReasons = 0x8 | 0x20 | 0x40 | 0x80;
+
+void see(GpuSummary& gpu, const GpuSample& row, std::int64_t line, bool in_steps) {
+  gpu.ours = gpu.ours || row.tree_processes.value_or(0) > 0 || row.tree_used_bytes.value_or(0) > 0;
+  gpu.most_util = std::max(gpu.most_util, row.util_frac.value_or(0));
+  gpu.width = std::max(gpu.width, row.pcie_width.value_or(0));
+  gpu.width_max = std::max(gpu.width_max, row.pcie_width_max.value_or(0));
+  gpu.gen = std::max(gpu.gen, row.pcie_gen.value_or(0));
+  if (!gpu.first_temp_c) gpu.first_temp_c = row.temp_c;
+  if (!gpu.power_limit_w) gpu.power_limit_w = row.power_limit_w;
+  gpu.temp_c.see(row.temp_c, line);
+  gpu.used_bytes.see(row.used_bytes, line);
+  if (!in_steps) return;
+  if (gpu.first_line == 0) gpu.first_line = line;
+  gpu.last_line = line;
+  if (row.power_w) {
+    gpu.power_sum_w += *row.power_w;
+    ++gpu.power_count;
+  }
+  if (row.held_sw_thermal_s || row.held_hw_thermal_s || row.held_brake_s) {
+    gpu.held_s.see(row.held_sw_thermal_s.value_or(0) + row.held_hw_thermal_s.value_or(0) +
+                       row.held_brake_s.value_or(0),
+                   row.t_s, line);
+  }
+  if (row.throttle_reasons && *row.throttle_reasons >= 0 && *row.throttle_reasons < 1e15) {
+    ++gpu.with_reason;
+    if ((static_cast<std::uint64_t>(*row.throttle_reasons) & kHeatReasons) != 0) {
+      ++gpu.with_heat_reason;
+    }
+  }
+  gpu.most_others = std::max(gpu.most_others, row.other_processes.value_or(0));
+}
+
+void see(HostSummary& host, const HostSample& row, std::int64_t line, bool in_steps) {
+  host.package_energy_j.see(row.package_energy_j, row.t_s, line);
+  host.rss_bytes.see(row.tree_rss_bytes, line);
+  host.swap_bytes.see(row.swap_used_bytes, line);
+  host.temp_cpu_c.see(row.temp_cpu_c, line);
+  if (!in_steps) return;
+  host.others_cpu_s.see(row.others_cpu_s, row.t_s, line);
+  if (!row.top_other.empty()) host.top_other = row.top_other;
+}
+
+constexpr std::size_t kMostGpus = 256;  // a broken table must not grow the map without end
+
+void walk_tables(RunData& data, HostData& one) {
+  const auto [from, to] = step_window(data);
+  const Status hosts = visit_host(*data.run, one.host, kHostColumns,
+                                  [&, from = from, to = to](const HostSample& row, auto line) {
+                                    see(one.summary, row, line, row.t_s >= from && row.t_s <= to);
+                                    return true;
+                                  });
+  if (!hosts) data.trouble.push_back(hosts.error().message);
+  const Status gpus = visit_gpu(
+      *data.run, one.host, kGpuColumns, [&, from = from, to = to](const GpuSample& row, auto line) {
+        if (one.gpus.size() >= kMostGpus && one.gpus.count(row.gpu) == 0) return true;
+        see(one.gpus[row.gpu], row, line, row.t_s >= from && row.t_s <= to);
+        return true;
+      });
+  if (!gpus) data.trouble.push_back(gpus.error().message);
 }
 
 void load_hosts(RunData& data) {
   for (const std::string& host : hosts_of(*data.run)) {
     HostData one;
     one.host = host;
-    const std::string stem = "watch/" + host;
-    one.samples =
-        walk<HostSample>(visit_host, data, host, kHostColumns, stem + ".host.csv", data.trouble);
-    one.gpu = walk<GpuSample>(visit_gpu, data, host, kGpuColumns, stem + ".gpu.csv", data.trouble);
+    one.host_file = "watch/" + host + ".host.csv";
+    one.gpu_file = "watch/" + host + ".gpu.csv";
+    walk_tables(data, one);
     // Absent files are the usual case, and run.missing already names them.
     if (auto rig = read_rig(*data.run, host)) one.rig = std::move(*rig);
     if (auto environment = read_environment(*data.run, host)) {
@@ -126,7 +175,6 @@ RunData load(const Run& run) {
   data.label = run.info.id.empty() ? run.info.name : run.info.id;
   data.steps = take(read_steps(run), data);
   data.events = take(read_events(run), data);
-  load_hosts(data);
   for (const Fact& one : run.info.facts) data.facts[one.key] = one;
   data.ranks = run.info.ranks_trained ? run.info.ranks_trained : run.info.ranks_asked;
   for (const StepRecord& record : data.steps.rows) {
@@ -135,6 +183,7 @@ RunData load(const Run& run) {
     if (!data.first_step_t_s) data.first_step_t_s = record.t_s;
     data.last_step_t_s = std::max(data.last_step_t_s.value_or(0), record.t_s);
   }
+  load_hosts(data);
   find_batch(data);
   find_divergence(data);
   return data;

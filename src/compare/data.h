@@ -15,18 +15,62 @@
 
 namespace rigwise::compare_data {
 
-/// A table read with only the columns that are compared, each row with its line in the file.
-template <class T>
-struct Table {
-  std::vector<T> rows = {};
-  std::vector<std::int64_t> lines = {};
-  std::string file = {};
+/// A figure and the line of the table where it stands.
+struct Peak {
+  std::optional<double> value = {};
+  std::int64_t line = 0;
+  void see(const std::optional<double>& seen, std::int64_t at) {
+    if (!seen || (value && *seen <= *value)) return;
+    value = seen;
+    line = at;
+  }
+};
+
+/// A cumulative counter at the first and the last row that hold it.
+struct Span {
+  std::optional<double> begin = {}, end = {};
+  double begin_t_s = 0, end_t_s = 0;
+  std::int64_t first_line = 0, last_line = 0;
+  void see(const std::optional<double>& value, double t_s, std::int64_t line) {
+    if (!value) return;
+    if (!begin) {
+      begin = value;
+      begin_t_s = t_s;
+      first_line = line;
+    }
+    end = value;
+    end_t_s = t_s;
+    last_line = line;
+  }
+};
+
+/// One GPU over a run. "During the steps" is the step window.
+struct GpuSummary {
+  bool ours = false;  // a process of the run was seen on it
+  double most_util = 0, width = 0, width_max = 0, gen = 0;
+  std::optional<double> first_temp_c = {}, power_limit_w = {};
+  Peak temp_c = {}, used_bytes = {};
+  // during the steps
+  double power_sum_w = 0;
+  std::int64_t power_count = 0, first_line = 0, last_line = 0;
+  Span held_s = {};                                    // by heat or a fault
+  std::int64_t with_reason = 0, with_heat_reason = 0;  // instants with NVML's mask; those of heat
+  double most_others = 0;                              // compute processes of others
+};
+
+/// The host over a run.
+struct HostSummary {
+  Span others_cpu_s = {};  // during the steps
+  Span package_energy_j = {};
+  Peak rss_bytes = {}, swap_bytes = {}, temp_cpu_c = {};
+  std::string top_other = {};  // during the steps, the last one named
 };
 
 struct HostData {
   std::string host = {};
-  Table<HostSample> samples = {};
-  Table<GpuSample> gpu = {};
+  HostSummary summary = {};
+  std::map<int, GpuSummary> gpus = {};  // those with any sample
+  std::string host_file = {}, gpu_file = {};
   std::optional<Rig> rig = {};
   std::optional<Environment> environment = {};
 };
@@ -70,26 +114,15 @@ Evidence rows_evidence(const RunData& data, const Rows<T>& rows, std::size_t fir
   return evidence;
 }
 
-template <class T>
-Evidence rows_evidence(const RunData& data, const Table<T>& table, std::size_t first,
-                       std::size_t last, std::string what) {
-  Evidence evidence{.run = data.label, .file = table.file, .what = std::move(what)};
-  if (last < table.lines.size()) {
-    evidence.first_row = table.lines[first];
-    evidence.last_row = table.lines[last];
+/// Lines of a table that was walked.
+inline Evidence lines_evidence(const RunData& data, const std::string& file, std::int64_t first,
+                               std::int64_t last, std::string what) {
+  Evidence evidence{.run = data.label, .file = file, .what = std::move(what)};
+  if (first > 0) {
+    evidence.first_row = first;
+    evidence.last_row = last;
   }
   return evidence;
-}
-
-/// Positions [first, last) of rows with t_s inside [from, to]; rows are in order of time.
-template <class T>
-std::pair<std::size_t, std::size_t> rows_between(const std::vector<T>& rows, double from,
-                                                 double to) {
-  std::size_t first = 0;
-  while (first < rows.size() && rows[first].t_s < from) ++first;
-  std::size_t last = rows.size();
-  while (last > first && rows[last - 1].t_s > to) --last;
-  return {first, last};
 }
 
 /// The stretch in which steps ran; the whole run where no step was seen.

@@ -54,6 +54,6 @@ void look_at_machines(const Side& a, const Side& b, const std::string& factor, G
 /// counters and the machine's size are known.
 std::optional<double> foreign_cpu_share(const compare_data::RunData& data, Evidence* evidence);
 /// GPUs that the run used, by index; all of the rig's where the record does not tell.
-std::vector<int> gpus_used(const compare_data::HostData& host, const compare_data::RunData& data);
+std::vector<int> gpus_used(const compare_data::HostData& host);
 
 }  // namespace rigwise::compare_fields

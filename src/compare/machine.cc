@@ -90,8 +90,8 @@ std::vector<std::string> of_gpus(
     const std::function<std::string(const HostData&, const GpuDevice*, int)>& value) {
   std::vector<std::string> parts;
   for (const HostData& host : data.hosts) {
-    std::vector<int> used = gpus_used(host, data);
-    if (used.empty() && host.gpu.rows.empty() && host.rig) {
+    std::vector<int> used = gpus_used(host);
+    if (used.empty() && host.gpus.empty() && host.rig) {
       for (const GpuDevice& device : host.rig->gpus) used.push_back(device.gpu);
     }
     for (const int gpu : used) parts.push_back(value(host, device_of(host, gpu), gpu));
@@ -100,26 +100,19 @@ std::vector<std::string> of_gpus(
 }
 
 /// The link under load: the widest and fastest state seen, since an idle link saves power.
-std::string link_in_words(const HostData& host, const GpuDevice* device, int gpu) {
-  (void)device;
-  double width = 0, gen = 0;
-  for (const GpuSample& sample : host.gpu.rows) {
-    if (sample.gpu != gpu) continue;
-    width = std::max(width, sample.pcie_width.value_or(0));
-    gen = std::max(gen, sample.pcie_gen.value_or(0));
-  }
-  if (width <= 0) return {};
+std::string link_in_words(const HostData& host, const GpuDevice*, int gpu) {
+  const auto found = host.gpus.find(gpu);
+  if (found == host.gpus.end() || !(found->second.width > 0)) return {};
+  const double width = found->second.width, gen = found->second.gen;
   return gen > 0 ? fmt::format("x{:.0f} gen {:.0f}", width, gen) : fmt::format("x{:.0f}", width);
 }
 
 std::string limit_in_words(const HostData& host, const GpuDevice* device, int gpu) {
-  for (const GpuSample& sample : host.gpu.rows) {
-    if (sample.gpu == gpu && sample.power_limit_w)
-      return fmt::format("{:.0f} W", *sample.power_limit_w);
-  }
-  if (device != nullptr && device->power_limit_w)
-    return fmt::format("{:.0f} W", *device->power_limit_w);
-  return {};
+  const auto found = host.gpus.find(gpu);
+  std::optional<double> limit;
+  if (found != host.gpus.end()) limit = found->second.power_limit_w;
+  if (!limit && device != nullptr) limit = device->power_limit_w;
+  return limit ? fmt::format("{:.0f} W", *limit) : std::string();
 }
 
 /// The devices that both sides have are compared; further ones belong to the rank count.
@@ -163,13 +156,8 @@ void look_at_further_links(const Side& a, const Side& b, Gate& gate) {
     const RunData& run = side->runs.front();
     std::optional<double> widest;
     for (const HostData& host : run.hosts) {
-      for (const int gpu : gpus_used(host, run)) {
-        double width = 0, most = 0;
-        for (const GpuSample& sample : host.gpu.rows) {
-          if (sample.gpu != gpu) continue;
-          width = std::max(width, sample.pcie_width.value_or(0));
-          most = std::max(most, sample.pcie_width_max.value_or(0));
-        }
+      for (const int gpu : gpus_used(host)) {
+        const double width = host.gpus.at(gpu).width, most = host.gpus.at(gpu).width_max;
         if (!(width > 0)) continue;
         if (widest && width < *widest) {
           gate.findings.push_back(
@@ -178,7 +166,7 @@ void look_at_further_links(const Side& a, const Side& b, Gate& gate) {
                .claim = fmt::format("{}: GPU {} is attached by x{:.0f}, another by x{:.0f}",
                                     side->name, gpu, width, *widest),
                .evidence = {{.run = run.label,
-                             .file = host.gpu.file,
+                             .file = host.gpu_file,
                              .what = fmt::format("GPU {}: pcie_width {:.0f}, at most {:.0f}", gpu,
                                                  width, most)}},
                .next_step = "move the GPU to a slot with more lanes, then repeat"});

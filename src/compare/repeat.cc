@@ -58,8 +58,8 @@ std::vector<double> log_medians(const Side& side) {
 std::optional<double> warmest(const RunData& data) {
   std::optional<double> most;
   for (const auto& host : data.hosts) {
-    for (const GpuSample& sample : host.gpu.rows) {
-      if (sample.temp_c) most = std::max(most.value_or(-273), *sample.temp_c);
+    for (const auto& [gpu, summary] : host.gpus) {
+      if (summary.temp_c.value) most = std::max(most.value_or(-273), *summary.temp_c.value);
     }
   }
   return most;

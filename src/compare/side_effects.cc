@@ -71,34 +71,6 @@ void add(std::vector<SideEffect>& effects, std::string what, const Side& a, cons
   effects.push_back(std::move(effect));
 }
 
-template <class T, class Get>
-std::optional<Figure> extreme_of(const RunData& data, const compare_data::Table<T>& rows, Get get,
-                                 const std::string& what) {
-  std::optional<double> most;
-  std::size_t place = 0;
-  for (std::size_t i = 0; i < rows.rows.size(); ++i) {
-    const std::optional<double> value = get(rows.rows[i]);
-    if (!value || (most && *value <= *most)) continue;
-    most = value;
-    place = i;
-  }
-  if (!most) return std::nullopt;
-  return Figure{*most, compare_data::rows_evidence(data, rows, place, place, what)};
-}
-
-template <class T, class Get>
-std::optional<Figure> mean_of_steps(const RunData& data, const compare_data::Table<T>& rows,
-                                    Get get, const std::string& what) {
-  const auto [from, to] = compare_data::step_window(data);
-  const auto [first, last] = compare_data::rows_between(rows.rows, from, to);
-  stats::Moments moments;
-  for (std::size_t i = first; i < last; ++i) {
-    if (const std::optional<double> value = get(rows.rows[i])) moments.add(*value);
-  }
-  if (moments.count() == 0) return std::nullopt;
-  return Figure{moments.mean(), compare_data::rows_evidence(data, rows, first, last - 1, what)};
-}
-
 std::string celsius(double value) {
   return fmt::format("{:.0f} °C", value);
 }
@@ -125,51 +97,60 @@ std::set<int> all_gpus(const Side& a, const Side& b) {
   for (const Side* side : {&a, &b}) {
     for (const RunData& run : side->runs) {
       if (const HostData* host = first_host(run)) {
-        for (const int gpu : compare_fields::gpus_used(*host, run)) gpus.insert(gpu);
+        for (const int gpu : compare_fields::gpus_used(*host)) gpus.insert(gpu);
       }
     }
   }
   return gpus;
 }
 
-template <class Get>
-OfRun gpu_extreme(int gpu, Get get, std::string what) {
+const compare_data::GpuSummary* summary_of(const RunData& run, int gpu) {
+  const HostData* host = first_host(run);
+  if (host == nullptr) return nullptr;
+  const auto found = host->gpus.find(gpu);
+  return found == host->gpus.end() ? nullptr : &found->second;
+}
+
+/// The highest value that a summary kept, of one GPU or of the host.
+OfRun gpu_peak(int gpu, compare_data::Peak compare_data::GpuSummary::*member, std::string what) {
+  return [=](const RunData& run) -> std::optional<Figure> {
+    const auto* summary = summary_of(run, gpu);
+    if (summary == nullptr || !(summary->*member).value) return std::nullopt;
+    const auto& peak = summary->*member;
+    return Figure{*peak.value, compare_data::lines_evidence(run, first_host(run)->gpu_file,
+                                                            peak.line, peak.line, what)};
+  };
+}
+OfRun host_peak(compare_data::Peak compare_data::HostSummary::*member, std::string what) {
   return [=](const RunData& run) -> std::optional<Figure> {
     const HostData* host = first_host(run);
-    if (host == nullptr) return std::nullopt;
-    return extreme_of(
-        run, host->gpu,
-        [&](const GpuSample& sample) {
-          return sample.gpu == gpu ? get(sample) : std::optional<double>();
-        },
-        what);
+    if (host == nullptr || !(host->summary.*member).value) return std::nullopt;
+    const auto& peak = host->summary.*member;
+    return Figure{*peak.value,
+                  compare_data::lines_evidence(run, host->host_file, peak.line, peak.line, what)};
   };
 }
 
 void add_gpus(const Side& a, const Side& b, std::vector<SideEffect>& effects) {
+  using compare_data::GpuSummary;
   for (const int gpu : all_gpus(a, b)) {
     const std::string name = fmt::format("GPU {}", gpu);
-    add(effects, name + " temperature", a, b,
-        gpu_extreme(
-            gpu, [](const GpuSample& s) { return s.temp_c; }, "highest temp_c"),
+    add(effects, name + " temperature", a, b, gpu_peak(gpu, &GpuSummary::temp_c, "highest temp_c"),
         celsius, celsius, 1);
     add(
         effects, name + " power", a, b,
         [gpu](const RunData& run) -> std::optional<Figure> {
-          const HostData* host = first_host(run);
-          if (host == nullptr) return std::nullopt;
-          return mean_of_steps(
-              run, host->gpu,
-              [gpu](const GpuSample& s) {
-                return s.gpu == gpu ? s.power_w : std::optional<double>();
-              },
-              "mean power_w during the steps");
+          const auto* summary = summary_of(run, gpu);
+          if (summary == nullptr || summary->power_count == 0) return std::nullopt;
+          return Figure{
+              summary->power_sum_w / static_cast<double>(summary->power_count),
+              compare_data::lines_evidence(run, first_host(run)->gpu_file, summary->first_line,
+                                           summary->last_line, "mean power_w during the steps")};
         },
         watts, watts, 1);
     add(effects, name + " memory", a, b,
-        gpu_extreme(
-            gpu, [](const GpuSample& s) { return s.used_bytes; }, "highest used_bytes"),
-        binary, binary, 16.0 * 1024 * 1024);
+        gpu_peak(gpu, &GpuSummary::used_bytes, "highest used_bytes"), binary, binary,
+        16.0 * 1024 * 1024);
   }
 }
 
@@ -180,8 +161,8 @@ void warn_of_heat(const Side& b, std::vector<Finding>& findings) {
     if (host == nullptr || !host->rig) continue;
     for (const GpuDevice& device : host->rig->gpus) {
       if (!device.slowdown_c) continue;
-      const auto most = gpu_extreme(
-          device.gpu, [](const GpuSample& s) { return s.temp_c; }, "highest temp_c")(run);
+      const auto most =
+          gpu_peak(device.gpu, &compare_data::GpuSummary::temp_c, "highest temp_c")(run);
       if (!most || most->value < *device.slowdown_c - 6) continue;
       findings.push_back(
           {.id = "near-slowdown",
@@ -197,44 +178,26 @@ void warn_of_heat(const Side& b, std::vector<Finding>& findings) {
 }
 
 void add_host(const Side& a, const Side& b, std::vector<SideEffect>& effects) {
-  const auto of_host = [](auto get, const std::string& what, bool mean) -> OfRun {
-    return [=](const RunData& run) -> std::optional<Figure> {
-      const HostData* host = first_host(run);
-      if (host == nullptr) return std::nullopt;
-      return mean ? mean_of_steps(run, host->samples, get, what)
-                  : extreme_of(run, host->samples, get, what);
-    };
-  };
-  add(effects, "CPU temperature", a, b,
-      of_host([](const HostSample& s) { return s.temp_cpu_c; }, "highest temp_cpu_c", false),
+  using compare_data::HostSummary;
+  add(effects, "CPU temperature", a, b, host_peak(&HostSummary::temp_cpu_c, "highest temp_cpu_c"),
       celsius, celsius, 1);
   add(effects, "memory of the processes", a, b,
-      of_host([](const HostSample& s) { return s.tree_rss_bytes; }, "highest tree_rss_bytes",
-              false),
-      binary, binary, 16.0 * 1024 * 1024);
-  add(effects, "swap", a, b,
-      of_host([](const HostSample& s) { return s.swap_used_bytes; }, "highest swap_used_bytes",
-              false),
-      binary, binary, 16.0 * 1024 * 1024);
+      host_peak(&HostSummary::rss_bytes, "highest tree_rss_bytes"), binary, binary,
+      16.0 * 1024 * 1024);
+  add(effects, "swap", a, b, host_peak(&HostSummary::swap_bytes, "highest swap_used_bytes"), binary,
+      binary, 16.0 * 1024 * 1024);
+  const Words watt_hours = [](double value) { return fmt::format("{:.1f} Wh", value); };
   add(
       effects, "CPU energy", a, b,
       [](const RunData& run) -> std::optional<Figure> {
         const HostData* host = first_host(run);
-        if (host == nullptr) return std::nullopt;
-        const auto& rows = host->samples.rows;
-        std::size_t first = rows.size(), last = 0;
-        for (std::size_t i = 0; i < rows.size(); ++i) {
-          if (!rows[i].package_energy_j) continue;
-          first = std::min(first, i);
-          last = i;
-        }
-        if (first >= last) return std::nullopt;
-        return Figure{
-            (*rows[last].package_energy_j - *rows[first].package_energy_j) / 3600,
-            compare_data::rows_evidence(run, host->samples, first, last, "package_energy_j")};
+        if (host == nullptr || !host->summary.package_energy_j.begin) return std::nullopt;
+        const auto& energy = host->summary.package_energy_j;
+        return Figure{(*energy.end - *energy.begin) / 3600,
+                      compare_data::lines_evidence(run, host->host_file, energy.first_line,
+                                                   energy.last_line, "package_energy_j")};
       },
-      [](double value) { return fmt::format("{:.1f} Wh", value); },
-      [](double value) { return fmt::format("{:.1f} Wh", value); }, 0.1);
+      watt_hours, watt_hours, 0.1);
 }
 
 /// Mean over a run's complete checkpoints; `sum` for the disk they take.
