@@ -96,22 +96,24 @@ bool Visitor::relay_keys() {
   if (count < 0 && (errno == EINTR || errno == EAGAIN)) return true;
   if (count <= 0) return false;
   std::string keys;
+  bool stays = true;
   for (const char key : std::string_view(bytes.data(), static_cast<std::size_t>(count))) {
-    if (leaving_) {
-      leaving_ = false;
-      if (key == 'd') return false;
-      if (key != kLeaveKey) keys += kLeaveKey;  // twice: once for the command
-      keys += key;
-    } else if (key == kLeaveKey) {
-      leaving_ = true;
-    } else {
-      keys += key;
+    if (leaving_ && key == 'd') {
+      stays = false;
+      break;
     }
+    if (!leaving_ && key == kLeaveKey) {
+      leaving_ = true;
+      continue;
+    }
+    if (leaving_ && key != kLeaveKey) keys += kLeaveKey;  // twice: once for the command
+    leaving_ = false;
+    keys += key;
   }
   // A command that reads nothing fills its terminal; keys that it would never see are let go.
   const ssize_t ignored = ::write(terminal_.get(), keys.data(), keys.size());
   static_cast<void>(ignored);
-  return true;
+  return stays;
 }
 
 std::optional<int> Visitor::take_output() {

@@ -17,6 +17,8 @@
 namespace rigwise {
 
 enum class MessageKind : std::int32_t {
+  // keeper → front, as its first act: without it the command was never started
+  awake,
   // keeper → front and recorder
   started,    // pid, detail = errno of a failed exec (0: it runs), number = the keeper's own pid
   stopped,    // detail = stop signal

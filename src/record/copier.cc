@@ -138,7 +138,7 @@ void Copier::note_drained() {
 void Copier::run() {
   // The heap of the keeper stays small: one chunk, on this thread's stack.
   std::array<char, kChunkBytes> chunk;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  const bool watch_reader = is_pipe_or_socket(destination_);
+  bool watch_reader = is_terminal_ || is_pipe_or_socket(destination_);
   const int pipe_bytes = ::fcntl(stream_.source.get(), F_GETPIPE_SZ);
   const std::int64_t capacity = pipe_bytes > 0 ? pipe_bytes : static_cast<int>(kChunkBytes);
   double exited_s = 0, quiet_since_s = 0;
@@ -151,7 +151,11 @@ void Copier::run() {
     if (draining && exited_s == 0) exited_s = quiet_since_s = monotonic_s();
     const int ready = ::poll(fds.data(), fds.size(), draining ? 20 : -1);
     if (ready < 0 && errno != EINTR) break;
-    if (fds[1].revents & (POLLERR | POLLHUP)) break;  // the reader is gone: so are we
+    if (fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) {
+      if (!is_terminal_) break;  // the reader is gone: so are we
+      lose_user();
+      watch_reader = false;
+    }
     const double now_s = monotonic_s();
     if (fds[0].revents != 0) {
       const ssize_t count = ::read(stream_.source.get(), chunk.data(), chunk.size());
@@ -190,6 +194,11 @@ bool Copier::wait_for_room() {
   return ready > 0 || (ready < 0 && errno == EINTR);
 }
 
+void Copier::lose_user() {
+  user_gone_ = true;
+  wake_up(notify_);
+}
+
 void Copier::deliver(std::string_view bytes) {
   if (user_gone_) return;
   while (!bytes.empty()) {
@@ -207,8 +216,7 @@ void Copier::deliver(std::string_view bytes) {
     if (count < 0 && (errno == EPIPE || errno == ECONNRESET)) {
       reader_gone_ = true;
     } else if (is_terminal_) {
-      user_gone_ = true;
-      wake_up(notify_);
+      lose_user();
     }
     return;  // a full disk and the like: these bytes are dropped, the next ones are tried again
   }

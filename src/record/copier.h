@@ -61,6 +61,7 @@ class Copier {
   void run();
   void deliver(std::string_view bytes);
   bool wait_for_room();
+  void lose_user();
   void note_drained();
 
   OutputStream& stream_;

@@ -38,7 +38,8 @@ namespace {
 
 constexpr double kSilence_s = 10;        // a recorder that does not run for this long hangs
 constexpr double kFinishAllowed_s = 30;  // a recorder at work is left alone after this
-constexpr double kCloseAllowed_s = 10;   // for closing the run ourselves
+constexpr int kMaxAttempts = 3;
+constexpr double kCloseAllowed_s = 10;  // for closing the run ourselves
 
 class Front {
  public:
@@ -54,6 +55,8 @@ class Front {
   [[nodiscard]] bool command_could_start() const { return exec_error_ == 0; }
 
  private:
+  bool fork_recorder();
+  void let_go();
   void step(int timeout_ms);
   void take_from_keeper();
   void take_from_recorder();
@@ -87,7 +90,8 @@ class Front {
   pid_t recorder_pid_ = -1, keeper_pid_ = -1, command_ = -1;
   int exec_error_ = 0, wait_status_ = 0;
   bool started_ = false, known_ = false, ended_ = false, drained_ = false, finished_ = false;
-  bool recorder_dead_ = false, raw_ = false, user_gone_ = false, impatient_ = false;
+  bool awake_ = false, raw_ = false, user_gone_ = false, impatient_ = false;
+  int attempts_ = 0;
   double ended_s_ = 0;
   std::int64_t lost_log_bytes_ = 0;
   std::string keys_ = {};  // read from the user, not yet taken by the command's terminal
@@ -96,9 +100,6 @@ class Front {
 };
 
 bool Front::start() {
-  auto to_keeper = make_channel();
-  auto to_recorder = make_channel();
-  if (!to_keeper || !to_recorder) return false;
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   const sigset_t handled = handled_signals();
   signals_.reset(::signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -110,11 +111,17 @@ bool Front::start() {
   } else if (launch_.err.terminal) {
     sized_.reset(::fcntl(launch_.err.source.get(), F_DUPFD_CLOEXEC, 3));
   }
+  if (fork_recorder()) return true;
+  release_terminal();
+  return false;
+}
+
+bool Front::fork_recorder() {
+  auto to_keeper = make_channel();
+  auto to_recorder = make_channel();
+  if (!to_keeper || !to_recorder) return false;
   const pid_t child = ::fork();
-  if (child < 0) {
-    release_terminal();
-    return false;
-  }
+  if (child < 0) return false;
   if (child == 0) {
     signals_.reset();
     terminal_.reset();
@@ -126,15 +133,21 @@ bool Front::start() {
   recorder_pid_ = child;
   keeper_ = std::move(to_keeper->one);
   recorder_ = std::move(to_recorder->one);
+  ++attempts_;
+  return true;
+}
+
+// The command is on its way: what belongs to it is held by it alone from now on, since whoever
+// waits for the end of such a descriptor must not wait for us.
+void Front::let_go() {
   for (OutputStream* stream : {&launch_.out, &launch_.err}) {
     stream->source.reset();
     stream->command_end.reset();
   }
-  // Held by the command alone from now on: whoever waits for their end must not wait for us.
   for (const int fd : launch_.inherited) ::close(fd);
+  launch_.inherited.clear();
   const Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   ::dup2(null.get(), 0);
-  return true;
 }
 
 // ------------------------------------------------------------------------------- the two channels
@@ -149,6 +162,9 @@ void Front::note_exit(int wait_status, double t_s) {
 void Front::take_from_keeper() {
   for (;;) {
     Received received = receive_message(keeper_.get());
+    if (received.closed && !awake_ && attempts_ < kMaxAttempts && fork_recorder()) {
+      return;  // the recorder died before there was a keeper: nothing has been started yet
+    }
     if (received.closed) {
       keeper_.reset();
       sized_.reset();
@@ -159,7 +175,11 @@ void Front::take_from_keeper() {
     if (!received.message) return;
     const Message& message = *received.message;
     switch (message.kind) {
+      case MessageKind::awake:
+        awake_ = true;
+        break;
       case MessageKind::started:
+        let_go();
         started_ = true;
         command_ = message.pid;
         exec_error_ = message.detail;
@@ -186,7 +206,9 @@ void Front::take_from_recorder() {
     Received received = receive_message(recorder_.get());
     if (received.closed) {
       recorder_.reset();
-      recorder_dead_ = !finished_;
+      // Dead before there was a keeper: the keeper's channel ends too, and both are started again.
+      if (!known_ && !awake_ && attempts_ < kMaxAttempts) take_from_keeper();
+      if (recorder_.valid()) return;
       if (!known_) warn("the recorder died at once: training unrecorded");
       known_ = true;
       return;
@@ -342,8 +364,12 @@ void Front::go_on() {
 // --------------------------------------------------------------------------------------- terminal
 
 void Front::claim_terminal() {
-  if (raw_ || user_gone_ || !launch_.user_modes || !in_foreground()) return;
-  termios modes = *launch_.user_modes;
+  termios modes = {};
+  if (raw_ || user_gone_ || launch_.detached || !in_foreground() ||
+      ::tcgetattr(launch_.user_terminal.get(), &modes) != 0) {
+    return;
+  }
+  launch_.user_modes = modes;
   ::cfmakeraw(&modes);
   raw_ = ::tcsetattr(launch_.user_terminal.get(), TCSANOW, &modes) == 0;
 }
@@ -377,7 +403,7 @@ void Front::flush_keys() {
 
 void Front::step(int timeout_ms) {
   const bool relay = raw_ && !user_gone_ && terminal_.valid();
-  if (launch_.user_modes && !raw_ && !user_gone_ && !ended_) {
+  if (launch_.user_terminal.valid() && !raw_ && !user_gone_ && !ended_) {
     timeout_ms = timeout_ms < 0 ? 250 : std::min(timeout_ms, 250);  // fg says nothing to a runner
   }
   std::array<pollfd, 5> fds = {

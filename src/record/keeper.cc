@@ -68,6 +68,7 @@ class Keeper {
   pid_t command_ = -1, front_pid_ = 0;
   int exec_error_ = 0, wait_status_ = 0;
   bool exited_ = false, closed_ = false;
+  bool decided_ = false;  // whether there is a run directory
   double exited_s_ = 0;
 };
 
@@ -94,12 +95,17 @@ void Keeper::take_from_recorder() {
     Received received = receive_message(recorder_.get());
     if (received.closed) {
       recorder_.reset();
-      if (!lock_.valid()) log_.give_up();
+      if (!decided_) log_.give_up();
+      decided_ = true;
       return;
     }
     if (!received.message) return;
-    if (received.message->kind == MessageKind::refused) log_.give_up();
+    if (received.message->kind == MessageKind::refused) {
+      log_.give_up();
+      decided_ = true;
+    }
     if (received.message->kind != MessageKind::recording) continue;
+    decided_ = true;
     lock_.reset(received.message->descriptor);
     log_.start(received.message->text);
     if (launch_.control != Control::own_terminal) continue;
@@ -230,7 +236,7 @@ void Keeper::take_audience() {
   if (!client.valid()) return;
   const int copy = ::fcntl(client.get(), F_DUPFD_CLOEXEC, 0);
   const Fd refusal(copy);
-  const bool alone = launch_.detached || !out_ || out_->user_gone();
+  const bool alone = launch_.detached || !front_.valid() || !out_ || out_->user_gone();
   if (alone && audience_.join(std::move(client), launch_.out.source.get())) return;
   Message message;
   message.kind = MessageKind::refused;
@@ -243,7 +249,7 @@ void Keeper::wait_for_events() {
       pollfd{signals_.get(), POLLIN, 0},  pollfd{front_.get(), POLLIN, 0},
       pollfd{recorder_.get(), POLLIN, 0}, pollfd{notify_.get(), POLLIN, 0},
       pollfd{listener_.get(), POLLIN, 0}, pollfd{audience_.descriptor(), POLLIN, 0}};
-  if (::poll(fds.data(), fds.size(), -1) < 0) return;
+  if (::poll(fds.data(), fds.size(), exited_ && !decided_ ? 100 : -1) < 0) return;
   if (fds[0].revents != 0) note_children();
   if (fds[1].revents != 0) take_from_front();
   if (fds[2].revents != 0) take_from_recorder();
@@ -258,6 +264,8 @@ void Keeper::wait_for_events() {
 
 void Keeper::finish_when_drained() {
   if (!exited_ || closed_ || !all(&Copier::drained)) return;
+  // A command may be quicker than a busy disk: what it wrote waits in the queue.
+  if (!decided_ && now_s() - exited_s_ < kLogPatience_s) return;
   closed_ = true;
   Message message;
   message.kind = MessageKind::drained;
@@ -272,6 +280,9 @@ void Keeper::finish_when_drained() {
 }
 
 void Keeper::run() {
+  Message awake;
+  awake.kind = MessageKind::awake;
+  send_message(front_.get(), awake);
   front_pid_ = launch_.front_pid;
   own_session();
   sigset_t children;

@@ -29,6 +29,7 @@ bool same_open_file(int a, int b) {
     return first.st_rdev == second.st_rdev;
   }
   if (first.st_dev != second.st_dev || first.st_ino != second.st_ino) return false;
+  if (S_ISCHR(first.st_mode)) return false;  // /dev/null: nobody sees an order there
   if (S_ISFIFO(first.st_mode) || S_ISSOCK(first.st_mode)) return true;
   const pid_t self = ::getpid();
   const long order = ::syscall(SYS_kcmp, self, self, KCMP_FILE, a, b);
@@ -64,8 +65,12 @@ bool make_terminal(OutputStream& stream, int like, bool raw_output) {
   }
   Fd slave(slave_fd);
   if (!slave.valid()) return false;
+  // Started in the background, the terminal's modes are those of somebody else: the usual ones
+  // then.
+  const bool ours =
+      like >= 0 && (::tcgetsid(like) != ::getsid(0) || ::tcgetpgrp(like) == ::getpgrp());
   termios modes = {};
-  if (like >= 0 && ::tcgetattr(like, &modes) == 0) {
+  if (::tcgetattr(ours ? like : slave.get(), &modes) == 0) {
     if (raw_output) modes.c_oflag &= ~static_cast<tcflag_t>(OPOST);
     ::tcsetattr(slave.get(), TCSANOW, &modes);
   }
@@ -122,10 +127,6 @@ Status connect_attached(Launch& launch) {
   const bool own_terminal = launch.control == Control::own_terminal;
   if (own_terminal) {
     launch.user_terminal = Fd(::open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC));
-    termios modes = {};
-    if (launch.user_terminal.valid() && ::tcgetattr(launch.user_terminal.get(), &modes) == 0) {
-      launch.user_modes = modes;
-    }
   }
   launch.err_joins_out = !launch.out_closed && !launch.err_closed && same_open_file(1, 2);
   if (!launch.out_closed) RW_CHECK(connect(launch, launch.out, 1, !own_terminal));
