@@ -15,7 +15,8 @@ namespace fs = std::filesystem;
 class Lab : public ::testing::Test {
  protected:
   void SetUp() override {
-    dir_ = fs::temp_directory_path() /
+    const bool memory = ::access("/dev/shm", W_OK) == 0;
+    dir_ = (memory ? fs::path("/dev/shm") : fs::temp_directory_path()) /
            ("rigwise-lab-" + std::to_string(::getpid()) + "-" +
             ::testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::create_directories(dir_);
