@@ -12,3 +12,11 @@ add_custom_command(
   VERBATIM)
 target_sources(rigwise_report PRIVATE ${page_assets})
 add_custom_target(page COMMAND ${page_dir}/bundle WORKING_DIRECTORY ${page_dir} USES_TERMINAL VERBATIM)
+
+if(RIGWISE_TESTS)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME page_bundle COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/page_bundle_test.py ${CMAKE_SOURCE_DIR})
+  add_test(NAME page_html COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/page_html_test.py
+                                  $<TARGET_FILE:report_test>)
+  set_tests_properties(page_bundle page_html PROPERTIES LABELS unit TIMEOUT 120)
+endif()

@@ -191,7 +191,7 @@ std::string Paint::wrapped(std::string_view code, std::string_view text) const {
 }
 
 std::size_t line_width(const TextStyle& style) {
-  return static_cast<std::size_t>(std::clamp(style.width, 40, 200));
+  return static_cast<std::size_t>(std::clamp(style.width, 60, 200));
 }
 
 std::string Table::text(const TextStyle& style) const {

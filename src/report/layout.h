@@ -57,7 +57,8 @@ struct Table {
   [[nodiscard]] std::string text(const TextStyle& style) const;
 };
 
-/// The widest line that `style` allows, at least 40 cells.
+/// The widest line that `style` allows: 60 to 200 cells. Tables of numbers need 60; a narrower
+/// terminal breaks the lines itself.
 std::size_t line_width(const TextStyle& style);
 
 }  // namespace rigwise::report

@@ -107,7 +107,8 @@ std::string markdown_text(std::string_view text, std::size_t max_bytes) {
     }
     // At the start of the text these would open a heading, a list, a quote or a rule.
     if (i == 0 && (c == '#' || c == '-' || c == '+' || c == '=' || c == '!')) out += '\\';
-    if ((c == '.' || c == ')') && i > 0 && clean.find_first_not_of("0123456789") == i) out += '\\';
+    const bool numbered = (c == '.' || c == ')') && i > 0 && at(i + 1) == ' ';
+    if (numbered && clean.find_first_not_of("0123456789") == i) out += '\\';
     out += c;
   }
   return out;

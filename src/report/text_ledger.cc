@@ -47,7 +47,7 @@ std::string rank_lines(const Ledger& ledger, std::size_t width) {
                                   [](const LedgerRow& r) { return r.cls == LedgerClass::compute; });
     if (row == rank.rows.end() || !row->seconds) continue;
     if (!text.empty()) text += " · ";
-    text += fmt::format("{}: {}", rank.rank, format_duration(*row->seconds));
+    text += fmt::format("rank {} {}", rank.rank, plain_seconds(*row->seconds));
   }
   return text.empty() ? std::string() : hang("  compute by rank: ", text, width);
 }

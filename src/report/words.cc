@@ -16,7 +16,7 @@ namespace {
 std::string effect_in_words(const Effect& effect) {
   const double half = (effect.high - effect.low) / 2;
   std::string text = level_change(effect);
-  if (!text.empty()) text += "   ";
+  if (!text.empty()) text += ", ";
   text += percent_change(effect.percent, half);
   if (half > 0) text += fmt::format(" ±{}", percent_plain(half, half));
   return text;
