@@ -56,6 +56,7 @@ class Front {
 
  private:
   bool fork_recorder();
+  bool fork_stand_in();
   void let_go();
   void step(int timeout_ms);
   void take_from_keeper();
@@ -90,7 +91,7 @@ class Front {
   pid_t recorder_pid_ = -1, keeper_pid_ = -1, command_ = -1;
   int exec_error_ = 0, wait_status_ = 0;
   bool started_ = false, known_ = false, ended_ = false, drained_ = false, finished_ = false;
-  bool awake_ = false, raw_ = false, user_gone_ = false, impatient_ = false;
+  bool awake_ = false, stand_in_ = false, raw_ = false, user_gone_ = false, impatient_ = false;
   int attempts_ = 0;
   double ended_s_ = 0;
   std::int64_t lost_log_bytes_ = 0;
@@ -134,6 +135,21 @@ bool Front::fork_recorder() {
   keeper_ = std::move(to_keeper->one);
   recorder_ = std::move(to_recorder->one);
   ++attempts_;
+  return true;
+}
+
+bool Front::fork_stand_in() {
+  auto channel = make_channel();
+  const pid_t child = channel ? ::fork() : -1;
+  if (child == 0) {
+    keeper_.reset();
+    signals_.reset();
+    stand_in_main(launch_, options_, std::move(channel->other));
+  }
+  if (child < 0) return false;
+  stand_in_ = true;
+  recorder_pid_ = child;
+  recorder_ = std::move(channel->one);
   return true;
 }
 
@@ -209,6 +225,7 @@ void Front::take_from_recorder() {
       // Dead before there was a keeper: the keeper's channel ends too, and both are started again.
       if (!known_ && !awake_ && attempts_ < kMaxAttempts) take_from_keeper();
       if (recorder_.valid()) return;
+      if (!known_ && !stand_in_ && fork_stand_in()) return;
       if (!known_) warn("the recorder died at once: training unrecorded");
       known_ = true;
       return;
@@ -220,10 +237,12 @@ void Front::take_from_recorder() {
         known_ = true;
         outcome_.dir = message.text;
         lock_.reset(message.descriptor);
+        if (stand_in_) send_message(keeper_.get(), message);
         break;
       case MessageKind::refused:
         known_ = true;
         finished_ = true;
+        if (stand_in_) send_message(keeper_.get(), message);
         warn(message.text + "; training unrecorded");
         break;
       case MessageKind::orphaned:

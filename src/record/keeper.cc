@@ -45,6 +45,7 @@ class Keeper {
   void stop_copying();
   void wait_for_events();
   void take_from_recorder();
+  void decide_directory(const Message& message);
   void take_from_front();
   void note_children();
   void take_audience();
@@ -95,24 +96,28 @@ void Keeper::take_from_recorder() {
     Received received = receive_message(recorder_.get());
     if (received.closed) {
       recorder_.reset();
-      if (!decided_) log_.give_up();
-      decided_ = true;
+      // The front makes a run directory where a dead recorder left none.
+      if (!front_.valid()) decide_directory({});
       return;
     }
     if (!received.message) return;
-    if (received.message->kind == MessageKind::refused) {
-      log_.give_up();
-      decided_ = true;
-    }
-    if (received.message->kind != MessageKind::recording) continue;
-    decided_ = true;
-    lock_.reset(received.message->descriptor);
-    log_.start(received.message->text);
-    if (launch_.control != Control::own_terminal) continue;
-    if (auto listener = listen_in(received.message->text, layout::kAttach)) {
-      listener_ = std::move(*listener);
-      attach_path_ = received.message->text + "/" + std::string(layout::kAttach);
-    }
+    decide_directory(*received.message);
+  }
+}
+
+void Keeper::decide_directory(const Message& message) {
+  if (decided_) {
+    if (message.descriptor >= 0) ::close(message.descriptor);
+    return;
+  }
+  decided_ = true;
+  if (message.kind != MessageKind::recording) return log_.give_up();
+  lock_.reset(message.descriptor);
+  log_.start(message.text);
+  if (launch_.control != Control::own_terminal) return;
+  if (auto listener = listen_in(message.text, layout::kAttach)) {
+    listener_ = std::move(*listener);
+    attach_path_ = message.text + "/" + std::string(layout::kAttach);
   }
 }
 
@@ -211,10 +216,18 @@ void Keeper::note_children() {
 void Keeper::take_from_front() {
   for (;;) {
     Received received = receive_message(front_.get());
-    if (received.closed) return front_.reset();
+    if (received.closed) {
+      front_.reset();
+      if (!recorder_.valid() && !decided_) decide_directory({});
+      return;
+    }
     if (!received.message) return;
     const Message& message = *received.message;
     switch (message.kind) {
+      case MessageKind::recording:
+      case MessageKind::refused:
+        decide_directory(message);
+        break;
       case MessageKind::forward:
         // The command is our child and not yet waited for, so its number is still its own.
         if (!exited_) ::kill(message.number != 0 ? -command_ : command_, message.detail);

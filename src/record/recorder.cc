@@ -1,5 +1,6 @@
 #include "record/recorder.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -60,6 +61,22 @@ std::string working_directory() {
   std::error_code error;
   const auto path = std::filesystem::current_path(error);
   return error ? std::string() : path.string();
+}
+
+RunInfo identity_of(const Launch& launch, const RecordOptions& options, const Secrets& secrets) {
+  RunInfo info;
+  info.name = launch.name;
+  info.command = secrets.mask_argv(launch.argv);
+  info.cwd = working_directory();
+  info.host = host_name();
+  info.start_unix_s = launch.start_unix_s;
+  info.start_monotonic_s = launch.start_monotonic_s;
+  info.boot_id = first_line("/proc/sys/kernel/random/boot_id");
+  info.version = RIGWISE_VERSION;
+  info.interval_s = options.interval_s;
+  info.on_terminal = launch.out.terminal;
+  info.statement = options.statement;
+  return info;
 }
 
 /// One output of the command: its log, its reader, and the watch for secrets in it.
@@ -133,17 +150,7 @@ class Recorder {
 // ------------------------------------------------------------------------------------------ start
 
 bool Recorder::make_directory() {
-  info_.name = launch_.name;
-  info_.command = secrets_.mask_argv(launch_.argv);
-  info_.cwd = cwd_;
-  info_.host = host_;
-  info_.start_unix_s = launch_.start_unix_s;
-  info_.start_monotonic_s = launch_.start_monotonic_s;
-  info_.boot_id = first_line("/proc/sys/kernel/random/boot_id");
-  info_.version = RIGWISE_VERSION;
-  info_.interval_s = options_.interval_s;
-  info_.on_terminal = launch_.out.terminal;
-  info_.statement = options_.statement;
+  info_ = identity_of(launch_, options_, secrets_);
   auto writer = RunWriter::create(options_.root, info_);
   Message message;
   if (!writer) {
@@ -436,6 +443,7 @@ void Recorder::tick() {
 }
 
 void Recorder::loop() {
+  const double interval_s = options_.interval_s > 0.01 ? options_.interval_s : 0.01;
   next_tick_s_ = now_s();
   while (!drained_) {
     const bool sampling = sampler_ && !paused_;
@@ -466,7 +474,7 @@ void Recorder::loop() {
     if (sampler_ && !paused_ && !drained_ && now_s() >= next_tick_s_) {
       tick();
       // Ticks stay on their grid; one that came too late is left out, not made up for.
-      next_tick_s_ = std::max(next_tick_s_ + options_.interval_s, now_s());
+      next_tick_s_ = std::max(next_tick_s_ + interval_s, now_s());
     }
   }
 }
@@ -571,6 +579,42 @@ int Recorder::run() {
 }
 
 }  // namespace
+
+void stand_in_main(const Launch& launch, const RecordOptions& options, Fd to_front) {
+  set_process_title("rigwise: stand-in " + launch.name);
+  Message message;
+  Fd lock;
+  try {
+    const Secrets secrets(launch.argv, launch.environment);
+    const RunInfo info = identity_of(launch, options, secrets);
+    message.kind = MessageKind::recording;
+    for (const Run& run : list_runs(options.root)) {
+      if (run.info.start_monotonic_s != info.start_monotonic_s || run.info.name != info.name ||
+          run.info.boot_id != info.boot_id) {
+        continue;
+      }
+      std::error_code error;
+      message.text = std::filesystem::absolute(run.dir, error).string();
+      if (auto held = lock_file(run.dir / layout::kLock)) lock = std::move(*held);
+    }
+    if (message.text.empty()) {
+      auto writer = RunWriter::create(options.root, info);
+      if (writer) {
+        message.text = writer->dir().string();
+        lock.reset(::fcntl(writer->lock_descriptor(), F_DUPFD_CLOEXEC, 3));
+      } else {
+        message.kind = MessageKind::refused;
+        message.text = writer.error().message;
+      }
+    }
+  } catch (...) {
+    message.kind = MessageKind::refused;
+    message.text = "the recorder died at once";
+  }
+  message.descriptor = lock.get();
+  send_message(to_front.get(), message);
+  ::_exit(0);
+}
 
 Ending ending_of(int wait_status, int exec_error, double wall_s) {
   Ending ending;

@@ -15,6 +15,11 @@ namespace rigwise {
 [[noreturn]] void recorder_main(Launch& launch, const RecordOptions& options, Fd to_front,
                                 Fd keeper_to_front);
 
+/// Stands in for a recorder that was killed before it had told of its run directory: takes that one
+/// over, or makes another, tells the front of it and ends. Nothing is sampled then, but the log is
+/// kept and the run can be closed.
+[[noreturn]] void stand_in_main(const Launch& launch, const RecordOptions& options, Fd to_front);
+
 /// "exited", "signal SIGKILL", "not found" …: what a wait status or a failed exec says.
 Ending ending_of(int wait_status, int exec_error, double wall_s);
 

@@ -93,7 +93,8 @@ class RecordTest(unittest.TestCase):
     # ---- starting
 
     def words(self, command, name="r", runs=None, extra=()):
-        return [BINARY, "run", "--name", name, "--runs", runs or self.runs, *extra, "--", *command]
+        quiet = () if BINARY == DRIVER else ("--quiet",)
+        return [BINARY, "run", "--name", name, "--runs", runs or self.runs, *quiet, *extra, "--", *command]
 
     def run_plain(self, command, **more):
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, **more)
