@@ -38,6 +38,22 @@ Json number(double value) {
   return value;
 }
 
+/// Of all points, not of the thinned ones, whose extremes would weigh too much.
+void put_summary(Json& line, const std::vector<Point>& points) {
+  std::vector<double> values;
+  for (const Point& point : points) {
+    if (point.v) values.push_back(*point.v);
+  }
+  if (values.empty()) return;
+  line["last"] = number(four_digits(values.back()));
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  double median = *middle;
+  if (values.size() % 2 == 0) median = (median + *std::max_element(values.begin(), middle)) / 2;
+  line["median"] = number(four_digits(median));
+  line["peak"] = number(four_digits(*std::max_element(middle, values.end())));
+}
+
 Json panel_json(const Panel& panel, std::size_t max_points) {
   Json lines = Json::array();
   for (const Series& series : panel.series) {
@@ -50,6 +66,7 @@ Json panel_json(const Panel& panel, std::size_t max_points) {
     }
     Json line = {{"label", series.label}, {"t", std::move(t)}, {"v", std::move(v)}};
     if (points.size() < series.points.size()) line["of"] = series.points.size();
+    put_summary(line, series.points);
     lines.push_back(std::move(line));
   }
   Json object = {{"lines", std::move(lines)}};

@@ -162,6 +162,27 @@ TEST(ReportPage, HostileWordsStayWords) {
   EXPECT_NE(data["runs"][0]["events"].dump().find("<script>"), std::string::npos);  // as words
 }
 
+TEST(ReportPage, SummariesAreOfAllPoints) {
+  const rigwise::Run run = sample::run("long", 1, 9000, 0);
+  ReportInput input;
+  ReportRun one;
+  one.run = &run;
+  for (int s = 0; s < 9000; ++s) {
+    GpuSample sample;
+    sample.t_s = s;
+    sample.util_frac = s % 100 == 0 ? 0.0 : 0.9;  // thinning keeps every 0
+    one.gpu.rows.push_back(sample);
+  }
+  input.runs.push_back(one);
+  input.max_points = 200;
+  const Json line =
+      island(keep("long", report_html(input)))["runs"][0]["panels"]["gpu_util"]["lines"][0];
+  EXPECT_LE(line["t"].size(), 200U);
+  EXPECT_EQ(line["of"], 9000);
+  EXPECT_EQ(line["median"], 90);
+  EXPECT_EQ(line["peak"], 90);
+}
+
 TEST(ReportPage, BrokenUtf8AndNumbers) {
   sample::Experiment experiment(1);
   experiment.a[0].info.name = "bad\xff\xfe";

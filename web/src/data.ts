@@ -5,6 +5,10 @@ export interface Line {
   t: number[];
   v: (number | null)[]; // null: nothing was measured here
   of?: number; // points before thinning
+  // of all points, not of the thinned ones
+  median?: number;
+  peak?: number;
+  last?: number;
 }
 export interface PanelData {
   lines: Line[];
@@ -57,20 +61,6 @@ export function nearest(t: number[], x: number): number {
   }
   const before = low - 1;
   return before >= 0 && x - (t[before] ?? 0) < (t[low] ?? 0) - x ? before : low;
-}
-
-export function median(values: (number | null)[]): number | null {
-  const known = values.filter((v): v is number => v !== null).sort((a, b) => a - b);
-  if (known.length === 0) return null;
-  const middle = known.length >> 1;
-  const upper = known[middle] ?? 0;
-  return known.length % 2 === 1 ? upper : ((known[middle - 1] ?? 0) + upper) / 2;
-}
-
-export function peak(values: (number | null)[]): number | null {
-  let best: number | null = null;
-  for (const v of values) if (v !== null && (best === null || v > best)) best = v;
-  return best;
 }
 
 /** Seconds as people say them: "0", "45 s", "6 min", "1 h 30". */

@@ -1,7 +1,7 @@
 // The plots: one column of panels that share a time axis, and the loss against samples below it.
 
 import uPlot from "uplot";
-import { axisTime, bytesText, median, nearest, peak, trimNumber } from "./data";
+import { axisTime, bytesText, nearest, trimNumber } from "./data";
 import type { Line, PageData, RunData, RunEvent } from "./data";
 import { currentTheme, dashOf, lineSample } from "./theme";
 import type { Theme } from "./theme";
@@ -336,7 +336,7 @@ export class Plots {
       lines.forEach((line, i) => {
         const colour = this.lone() ? theme.side[1] : theme.side[side === 1 ? 1 : 0];
         const dash = dashOf(side, i, this.lone());
-        const summary = kind.summary === "median" ? median(line.v) : kind.summary === "peak" ? peak(line.v) : (line.v[line.v.length - 1] ?? null);
+        const summary = line[kind.summary];
         const idle = `${kind.summary} ${figure(summary, kind)}`;
         const holder = element("span", "val");
         const value = element("b", "", idle);
@@ -378,7 +378,13 @@ export class Plots {
     };
     options.scales = { ...options.scales, y: log ? { distr: 3 } : { range: (_u, low, high) => this.yRange(kind, low, high) } };
     options.hooks = { ...options.hooks, drawAxes: [(u) => this.drawBands(u, theme)], draw: [(u) => this.drawLimit(u, kind, theme)] };
-    if (log) head.querySelector("small")?.append(" · logarithmic axis");
+    const thinned = lines.some((l) => l.of !== undefined);
+    const remarks = [log ? "logarithmic axis" : "", thinned ? "thinned, lowest and highest values kept" : ""].filter(Boolean);
+    if (remarks.length > 0) {
+      let small = head.querySelector("small");
+      if (!small) head.insertBefore((small = element("small")), values);
+      small.append((small.textContent ? " · " : "") + remarks.join(" · "));
+    }
     const plot = new uPlot(options, joined(lines, kind.scale), root);
     root.querySelector(".u-wrap")?.setAttribute("aria-hidden", "true");
     root.setAttribute("role", "img");
