@@ -56,7 +56,15 @@ std::mutex& mutex() {
   return one;
 }
 // Never freed: a call may still hang in one when the process ends or the file is read anew.
-std::atomic<Fake*> current{new Fake};
+std::vector<Fake*>& fakes() {
+  static auto* all = new std::vector<Fake*>;  // all of them stay reachable: no leak
+  return *all;
+}
+Fake* make_fake() {
+  fakes().push_back(new Fake);
+  return fakes().back();
+}
+std::atomic<Fake*> current{make_fake()};
 Fake& fake() {
   return *current;
 }
@@ -257,7 +265,7 @@ Return nvmlDeviceGetCurrentClocksThrottleReasons(Device device, unsigned long lo
 /// process.
 void rigwise_fake_nvml_restart() {
   const std::lock_guard lock(mutex());
-  current = new Fake;
+  current = make_fake();
 }
 Return nvmlInit_v2() {
   return start();

@@ -152,8 +152,8 @@ TEST(HostTree, ThreadsAndRunDelay) {
     for (;;) ::pause();
   });
   ProcessTree tree({}, parent.pid(), 0, {::getpid()});
-  const auto reading = tick_until(tree, [](const TreeReading& now) { return now.threads == 4; });
-  ASSERT_EQ(reading.threads, 4);
+  const auto reading = tick_until(tree, [](const TreeReading& now) { return now.threads >= 4; });
+  ASSERT_GE(reading.threads, 4);  // a sanitizer adds one of its own
   ASSERT_EQ(reading.procs.size(), 1u);
   EXPECT_EQ(reading.procs[0].main_state, "S");
   EXPECT_EQ(reading.procs[0].threads_running, 0);
