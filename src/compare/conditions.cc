@@ -389,6 +389,15 @@ void look_at_order(const Side& a, const Side& b, Gate& gate) {
       const double gap = a_first ? first_b - last_a : first_a - last_b;
       order.field.note = fmt::format("{} lie between the sides", format_duration(gap));
       order.raise(gap > compare_rules::kOrderGap_s ? Impact::caps : Impact::noted, Impact::noted);
+      if (std::min(a.runs.size(), b.runs.size()) >= compare_rules::kRunsForTest) {
+        gate.findings.push_back(
+            {.id = "not-in-turn",
+             .severity = Severity::notice,
+             .claim = fmt::format("all runs of {} came before those of {}: a drift of the machine "
+                                  "would look the same as a difference",
+                                  a_first ? a.name : b.name, a_first ? b.name : a.name),
+             .next_step = "run the sides in turn: A B B A"});
+      }
       if (gap > compare_rules::kOrderGap_s) {
         order.field.note += ": heat, caches and other programs may have drifted";
       }

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/text.h"
+#include "rigwise/stats.h"
 
 namespace rigwise::compare_data {
 
@@ -143,6 +144,44 @@ void find_batch(RunData& data) {
   }
 }
 
+/// Entries that state no step are counted: stated interval, else what the bar showed when each was
+/// received, else the planned steps shared out evenly (a buffered stdout comes late, but whole).
+void find_logging_interval(RunData& data) {
+  if (const auto stated = interval_steps(data, "logging_interval")) {
+    data.logging_interval = *stated;
+    return;
+  }
+  std::vector<double> ratios;
+  double bar = 0, count = 0, last_bar = 0;
+  const auto planned = fact_number(data, "max_steps");
+  // The bar of training: a bar with another total is an evaluation's.
+  for (const StepRecord& record : data.steps.rows) {
+    if (record.kind == RecordKind::progress && record.step && record.steps_total) {
+      if (planned && static_cast<double>(*record.steps_total) != *planned) continue;
+      bar = static_cast<double>(*record.step);
+    }
+    if (record.kind != RecordKind::train || !record.loss || record.step || record.bar_step)
+      continue;
+    count += 1;
+    if (bar > 0) ratios.push_back(bar / count);
+    last_bar = bar;
+  }
+  if (count < 2) return;
+  if (const auto middle = stats::median(ratios)) {
+    const double interval = std::max(1.0, std::round(*middle));
+    const double off = std::fabs(last_bar - interval * count);
+    if (std::fabs(ratios.front() - interval) <= 1 && off <= std::max(1.0, 0.1 * last_bar)) {
+      data.logging_interval = interval;
+      return;
+    }
+  }
+  if (!planned) return;
+  const double interval = std::round(*planned / count);
+  if (interval >= 1 && std::fabs(interval * count - *planned) < interval) {
+    data.logging_interval = interval;
+  }
+}
+
 /// nan or inf anywhere, or a loss of exactly 0 beside a gradient norm of nan (a trainer that zeroes
 /// what it cannot add up). A loss of 0 alone is legitimate for reward training.
 void find_divergence(RunData& data) {
@@ -185,6 +224,7 @@ RunData load(const Run& run) {
   }
   load_hosts(data);
   find_batch(data);
+  find_logging_interval(data);
   find_divergence(data);
   return data;
 }

@@ -87,6 +87,7 @@ struct RunData {
   std::optional<double> global_batch = {};  // stated, else product, else samples/s over steps/s
   std::string global_batch_source = {};
   std::optional<int> ranks = {};  // that trained; asked ones where nothing showed it
+  double logging_interval = 0;    // steps between log entries that state no step; 0: not known
   std::optional<double> first_step_t_s = {}, last_step_t_s = {};  // receive times of training
   bool diverged = false;
   std::string diverged_why = {};

@@ -165,24 +165,27 @@ std::optional<stats::Estimate> tail_difference(const Curves& curves, const Range
   }
   if (!eval && same_order(curves.a.front(), curves.b.front())) {
     const auto both = paired(points(curves.a.front()), points(curves.b.front()));
-    if (both.size() >= 5) {
+    if (both.size() >= compare_rules::kLossLeastTail) {
       trend.notes.emplace_back("paired: the first losses are equal, so the data order is the same");
       const Tail tail = tail_of(both);
-      return stats::Estimate{tail.mean, std::sqrt(tail.variance), kInfinity};
+      return stats::Estimate{tail.mean, std::sqrt(tail.variance),
+                             static_cast<double>(tail.count) - 2};
     }
   }
-  double mean_a = 0, mean_b = 0, variance = 0;
+  double mean_a = 0, mean_b = 0, variance = 0, df = 0;
   for (const Tail& tail : a) {
-    if (tail.count < 5) return std::nullopt;
+    if (tail.count < compare_rules::kLossLeastTail) return std::nullopt;
     mean_a += tail.mean / static_cast<double>(a.size());
+    df += static_cast<double>(tail.count) - 2;
     variance += tail.variance / static_cast<double>(a.size() * a.size());
   }
   for (const Tail& tail : b) {
-    if (tail.count < 5) return std::nullopt;
+    if (tail.count < compare_rules::kLossLeastTail) return std::nullopt;
     mean_b += tail.mean / static_cast<double>(b.size());
+    df += static_cast<double>(tail.count) - 2;
     variance += tail.variance / static_cast<double>(b.size() * b.size());
   }
-  return stats::Estimate{mean_b - mean_a, std::sqrt(variance), kInfinity};
+  return stats::Estimate{mean_b - mean_a, std::sqrt(variance), df};
 }
 
 struct Bins {
@@ -331,7 +334,7 @@ void judge(const Curves& curves, const Range& range, bool eval, const Side& a, c
   if (!estimate) {
     trend.verdict = "inconclusive";
     trend.difference = bins.b.back() - bins.a.back();
-    trend.notes.emplace_back("too few losses for an interval: 5 in the last fifth are needed");
+    trend.notes.emplace_back("too few losses for an interval: 4 in the last fifth are needed");
     return;
   }
   const double half = estimate->half_width(0.95);
@@ -372,7 +375,7 @@ std::string common_unit(const std::vector<const RunData*>& runs) {
 LossCurve loss_curve(const RunData& data, const std::string& unit) {
   LossCurve curve;
   curve.unit = unit;
-  const double logging = compare_data::fact_number(data, "logging_interval").value_or(0);
+  const double logging = data.logging_interval;
   double count = 0, last = 0;
   for (const StepRecord& record : data.steps.rows) {
     const bool train = record.kind == RecordKind::train && record.loss;

@@ -327,7 +327,7 @@ void look_at_commands(const Side& a, const Side& b, Gate& gate) {
           theirs.erase(found);
         }
       }
-      return kept.empty() ? std::string("the rest") : clean_text(join(kept, " "), 200);
+      return kept.empty() ? std::string("nothing more") : clean_text(join(kept, " "), 200);
     };
     const std::string text_a = field.a, text_b = field.b;
     field.a = only(text_a, text_b);

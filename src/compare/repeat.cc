@@ -170,7 +170,11 @@ Repeatability repeatability(const Side& side) {
                      shifts_agree(side);
   result.level = bitwise ? "bitwise" : loss == true ? "loss" : speed ? "speed" : "not repeatable";
   result.note = bitwise ? "all printed losses are equal" : losses;
-  if (!speed && all_timed) result.note += "; speed: " + odd_one(side, medians);
+  if (!speed && all_timed) {
+    result.note += *result.spread_percent > compare_rules::kSpeedSpreadPercent
+                       ? "; speed: " + odd_one(side, medians)
+                       : "; speed: only some of the runs changed speed on the way";
+  }
   if (!all_timed) result.note += "; not every run shows step times";
   return result;
 }

@@ -122,8 +122,6 @@ constexpr std::array kFollowers = {
     Follower{"ranks", "launcher"},
     Follower{"ranks", "parallelism"},
     Follower{"ranks", "command"},
-    Follower{"ranks", "environment_variable"},
-    Follower{"ranks", "dataloader_workers"},
     Follower{"micro_batch", "accumulation"},
     Follower{"micro_batch", "command"},
     Follower{"accumulation", "micro_batch"},

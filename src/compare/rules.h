@@ -4,6 +4,7 @@
 // version, so that an old record can be read with the rules of its day.
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string_view>
 
@@ -53,6 +54,7 @@ inline constexpr double kRateAgreement = 0.05;
 // loss and repeatability
 inline constexpr int kLossBins = 20;
 inline constexpr double kLossTailShare = 0.2;
+inline constexpr std::size_t kLossLeastTail = 4;  // losses in the last fifth, for an interval
 inline constexpr double kLossMarginShare = 0.01;
 inline constexpr double kLossSeedSds = 2;
 inline constexpr double kLossResolutions = 10;

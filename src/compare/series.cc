@@ -168,7 +168,7 @@ std::vector<Track> tracks_of(const RunData& data) {
   };
   std::map<std::string, Building> building;
   const auto total = training_total(data);
-  const double logging = compare_data::fact_number(data, "logging_interval").value_or(0);
+  const double logging = data.logging_interval;
   for (std::size_t i = 0; i < data.steps.rows.size(); ++i) {
     const StepRecord& record = data.steps.rows[i];
     const bool bar = record.kind == RecordKind::progress && record.steps_total;

@@ -81,6 +81,34 @@ TEST(CompareLoss, SumsAgainstMeansAreNotComparable) {
   EXPECT_NE(comparison.loss->notes[0].find("factor of 4"), std::string::npos);
 }
 
+TEST(CompareLoss, EntriesWithoutAStepArePlacedByTheBar) {
+  // Dict lines on stdout beside a bar on stderr, and nobody states the interval.
+  const Folder folder;
+  Made bare{.name = "b", .seed = 5};
+  bare.facts = {{"logging_interval", ""}};
+  bare.edit = [](StepRecord& record) {
+    const double loss = *record.loss;
+    const auto step = *record.step;
+    record.step_time_s.reset();
+    record.loss.reset();
+    record.kind = RecordKind::progress;
+    record.steps_total = 200;
+    record.log_file = "log/err.log";
+    record.log_format = "bar";
+    if (step % 10 != 0) return;
+    record.kind = RecordKind::train;  // the bar of this step was not caught
+    record.steps_total.reset();
+    record.step.reset();
+    record.loss = loss;
+    record.log_file = "log/out.log";
+    record.log_format = "hf_dict";
+  };
+  const Comparison comparison = losses(folder, bare);
+  ASSERT_TRUE(comparison.loss);
+  EXPECT_DOUBLE_EQ(*comparison.loss->to_samples, 1600);  // 200 steps of 8
+  EXPECT_EQ(comparison.loss->verdict, "equivalent");
+}
+
 TEST(CompareLoss, NoLossNoTrend) {
   const Folder folder;
   Made silent{.name = "b"};
