@@ -17,7 +17,7 @@
 namespace rigwise {
 
 namespace {
-constexpr std::size_t kChunkBytes = 65536;
+constexpr std::size_t kChunkBytes = 1 << 17;
 constexpr int kTerminalPatience_ms = 10000;
 constexpr double kQuiet_s = 0.2;   // after the exit: nothing for this long means drained
 constexpr double kLinger_s = 0.5;  // … or this long and a pipe's worth of bytes

@@ -46,6 +46,7 @@ Status make_pipe(OutputStream& stream) {
   if (::pipe2(fds.data(), O_CLOEXEC) != 0) {
     return Error{Errc::io, "cannot make a pipe: " + errno_text(errno)};
   }
+  ::fcntl(fds[0], F_SETPIPE_SZ, 1 << 18);  // the command need not wait for us to wake up
   stream.source = Fd(fds[0]);
   stream.command_end = Fd(fds[1]);
   return Ok{};

@@ -28,6 +28,7 @@ constexpr double kMarkEvery_s = 0.02;
 constexpr double kRetryEvery_s = 0.5;
 constexpr double kStalledAfter_s = 1.0;
 constexpr double kWaitAllowed_s = 2.0, kWaitAllowedShare = 0.01;
+constexpr double kFastBytesPerS = 32e6, kRateWindow_s = 0.5;
 constexpr std::size_t kMaxMarks = 4096, kMaxLosses = 1024;
 
 struct Loss {
@@ -155,7 +156,7 @@ void LogWriter::push(int index, std::string_view bytes, double t_s) {
     const bool stalled = failing_ || !thread_.joinable() || stream.ring == nullptr ||
                          (write_began_s_ && now_s - *write_began_s_ > kStalledAfter_s);
     const double allowed_s = kWaitAllowed_s + kWaitAllowedShare * (now_s - start_monotonic_s_);
-    if (stalled || waited_s_ > allowed_s) {
+    if (stalled || (!fast_ && waited_s_ > allowed_s)) {
       stream.lose(bytes.size(), t_s);
       return;
     }
@@ -198,6 +199,13 @@ bool LogWriter::write_some(Stream& stream, std::unique_lock<std::mutex>& lock) {
   }
   stream.take(static_cast<std::size_t>(done));
   ++progress_;
+  window_bytes_ += static_cast<double>(done);
+  const double now_s = monotonic_s();
+  if (const double window_s = now_s - window_began_s_; window_s > kRateWindow_s) {
+    fast_ = window_bytes_ > kFastBytesPerS * window_s;
+    window_began_s_ = now_s;
+    window_bytes_ = 0;
+  }
   space_.notify_all();
   return true;
 }
@@ -252,7 +260,12 @@ void LogWriter::run() {
                  return stream && stream->used > kQueueBytes / 8;
                });
       };
-      if (!anything_waits()) data_.wait(lock, [this] { return closing_ || anything_waits(); });
+      if (!anything_waits()) {
+        data_.wait(lock, [this] { return closing_ || anything_waits(); });
+        window_began_s_ = monotonic_s();  // idle time says nothing about the disk
+        window_bytes_ = 0;
+        fast_ = true;
+      }
       if (failing_) {
         data_.wait_for(lock, std::chrono::duration<double>(kRetryEvery_s),
                        [this] { return closing_; });

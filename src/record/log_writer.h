@@ -11,8 +11,9 @@
 //
 // A full disk or a hung file system fills the queue; what then does not fit is counted, recorded
 // and dropped, while everything in the queue is kept and tried again until room returns. A copying
-// thread waits for the queue only while the writer moves, and in all no longer than 2 s and 1 % of
-// the run: so a burst reaches a healthy disk whole, and a slow one cannot slow the command down.
+// thread waits for the queue only while the writer moves: freely while it writes 32 MB/s or more (a
+// burst on a healthy disk, which no training prints for long), else no longer than 2 s and 1 % of
+// the run in all. So a burst reaches the log whole, and a slow disk cannot slow the command down.
 //
 // Threads: push() from any number of threads; the rest from one owner.
 #pragma once
@@ -69,7 +70,10 @@ class LogWriter {
   bool failing_ = false;                 // the last write failed: only tried now and then
   double failed_at_s_ = 0;               // on the monotonic clock
   std::optional<double> write_began_s_;  // a write is under way since
-  double waited_s_ = 0;                  // what the copying threads have waited so far
+  double window_began_s_ = 0;            // of the writer's recent rate
+  double window_bytes_ = 0;
+  bool fast_ = true;     // the writer's rate in the last whole window
+  double waited_s_ = 0;  // what the copying threads have waited so far
   std::uint64_t progress_ = 0;
   Ending ending_;
   std::thread thread_;

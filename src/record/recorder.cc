@@ -37,7 +37,7 @@ namespace {
 constexpr double kSlowEvery_s = 10;
 constexpr double kSoftwareWait_s = 2;  // at the end, for a helper that has not written env/ yet
 constexpr std::size_t kLogPerTick = std::size_t{8} << 20;
-constexpr std::size_t kLogAtEnd = std::size_t{512} << 20;
+constexpr double kLogAtEnd_s = 10;  // for reading what is left of the log
 
 std::string first_line(const char* path) {
   auto text = read_file(path, 4096);
@@ -113,7 +113,7 @@ class Recorder {
   void set_paused(bool paused);
   void tick();
   void slow_tick(double t_s);
-  void read_logs(double t_s, std::size_t max_bytes, bool at_end);
+  bool read_logs(double t_s, bool at_end);
   void note_batch(const LogBatch& batch, double t_s);
   void note_host(const HostReading& reading);
   void note_self(double t_s, double took_s);
@@ -345,17 +345,19 @@ void Recorder::note_batch(const LogBatch& batch, double t_s) {
   if (!batch.events.empty()) watch_->note_log(batch, t_s);
 }
 
-void Recorder::read_logs(double t_s, std::size_t max_bytes, bool at_end) {
+// True: there is more.
+bool Recorder::read_logs(double t_s, bool at_end) {
+  bool more = false;
   for (LogStream* stream : {err_.get(), out_.get()}) {
     if (stream == nullptr) continue;
-    stream->tail.read(
-        [&](std::string_view bytes, double received_s) {
-          note_batch(stream->reader.push(bytes, received_s), received_s);
-          for (const std::string& name : stream->scanner.push(bytes)) tally_.note_secret(name);
-        },
-        t_s, max_bytes, at_end);
+    const auto take = [&](std::string_view bytes, double received_s) {
+      note_batch(stream->reader.push(bytes, received_s), received_s);
+      for (const std::string& name : stream->scanner.push(bytes)) tally_.note_secret(name);
+    };
+    if (stream->tail.read(take, t_s, kLogPerTick, at_end)) more = true;
     if (!at_end) note_batch(stream->reader.push({}, t_s), t_s);
   }
+  return more;
 }
 
 void Recorder::note_host(const HostReading& reading) {
@@ -427,7 +429,7 @@ void Recorder::slow_tick(double t_s) {
 
 void Recorder::tick() {
   const double began_s = now_s();
-  read_logs(began_s, kLogPerTick, false);
+  read_logs(began_s, false);
   note_host(sampler_->tick(began_s));
   for (const Event& event : watch_->poll(began_s)) writer_->append(event);
   if (began_s >= next_slow_s_) {
@@ -535,7 +537,8 @@ void Recorder::finish_missing() {
 void Recorder::finish() {
   const double t_s = now_s();
   if (!sampler_) start_sampling();
-  read_logs(t_s, kLogAtEnd, true);
+  while (read_logs(t_s, true) && now_s() - t_s < kLogAtEnd_s) {
+  }
   for (LogStream* stream : {err_.get(), out_.get()}) {
     if (stream == nullptr) continue;
     unread_log_bytes_ += stream->tail.left_bytes();

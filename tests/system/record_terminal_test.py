@@ -110,9 +110,7 @@ class TerminalTest(RecordTest):
         self.assertEqual(termios.tcgetattr(shell.fd), before)
 
     def test_modes_are_restored_when_the_front_is_killed(self):
-        terminal = self.terminal(["sh", "-c", "trap '' HUP; stty -a > before; \"$@\"; stty -a > after; sleep 60", "sh",
-                                  *self.words(["sleep", "3"])], env={"PWD": self.folder})
-        os.chdir(self.folder)
+        terminal = self.terminal(["sh", "-c", "\"$@\"; sleep 60", "sh", *self.words(["sleep", "3"])])
         wait_for(lambda: glob.glob(os.path.join(self.runs, "*", "run.json")))
         front = int(subprocess.run(["pgrep", "-P", str(terminal.pid)], capture_output=True).stdout.split()[0])
         wait_for(lambda: not termios.tcgetattr(terminal.fd)[3] & termios.ICANON)
