@@ -15,6 +15,7 @@ namespace rigwise {
 namespace {
 constexpr std::size_t kMaxMembers = 2048;      // a fork bomb must not become ours
 constexpr int kMaxThreadReads = 256;           // a tick; larger trees are read in turns
+constexpr int kLeastThreadReads = 8;           // a process and tick
 constexpr std::size_t kMaxThreads = 4096;      // of one process
 constexpr std::size_t kCommandBytes = 32768;   // of a command line
 constexpr std::size_t kEnvironBytes = 262144;  // of an environment
@@ -209,10 +210,13 @@ void ProcessTree::read_threads(Member& member, bool slow) {
       if (list_numbers(folder, tids, kMaxThreads)) {
         std::vector<Thread> fresh;
         for (auto& thread : member.threads) {
-          if (thread.state != '\0' && std::binary_search(tids.begin(), tids.end(), thread.tid))
-            fresh.push_back(std::move(thread));
-          else
+          if (!std::binary_search(tids.begin(), tids.end(), thread.tid)) {
             member.ended_threads_delay_s += thread.delay_s;
+            continue;
+          }
+          // Still there, whatever a reading of it said: counted once.
+          if (thread.state == '\0') thread.state = '?';
+          fresh.push_back(std::move(thread));
         }
         std::sort(fresh.begin(), fresh.end(),
                   [](const Thread& a, const Thread& b) { return a.tid < b.tid; });
@@ -381,18 +385,9 @@ void ProcessTree::scan_others(TreeReading& reading) {
   next_scan_s_ += (thread_cpu_s() - before) / kScanShare;
 }
 
-TreeReading ProcessTree::read(double t_s, bool slow) {
-  TreeReading reading;
-  const bool scan = slow && t_s >= next_scan_s_;
-  thread_reads_left_ = kMaxThreadReads;
-  find_members(scan);
-  if (scan) {
-    next_scan_s_ = t_s;
-    scan_others(reading);
-  }
-
-  // Parents before children: a child that is read alive cannot be in the cutime that was read
-  // before it, so nothing is counted twice.
+/// Parents before children: a child that is read alive cannot be in the cutime that was read before
+/// it, so nothing is counted twice.
+std::vector<int> ProcessTree::parents_first() const {
   std::vector<int> order;
   order.reserve(members_.size());
   std::multimap<int, int> children;
@@ -406,8 +401,53 @@ TreeReading ProcessTree::read(double t_s, bool slow) {
     const auto [first, last] = children.equal_range(order[i]);
     for (auto child = first; child != last; ++child) order.push_back(child->second);
   }
-  for (const int pid : order) {
+  return order;
+}
+
+ProcSample ProcessTree::sample_of(const Member& member, double t_s) {
+  ProcSample sample;
+  sample.t_s = t_s;
+  sample.pid = member.pid;
+  sample.ppid = member.ppid;
+  sample.role = member.role;
+  sample.rank = member.rank;
+  sample.comm = clean_text(member.comm, 64);
+  sample.cpu_s = member.cpu_s;
+  sample.run_delay_s = member.delay_s;
+  sample.rss_bytes = member.rss_bytes;
+  sample.read_bytes = member.io.read_bytes;
+  sample.write_bytes = member.io.write_bytes;
+  sample.threads = member.thread_count;
+  double running = member.state == 'R' ? 1 : 0, waiting = member.state == 'D' ? 1 : 0;
+  for (const auto& thread : member.threads) {
+    if (thread.tid == member.pid) continue;
+    running += thread.state == 'R' ? 1 : 0;
+    waiting += thread.state == 'D' ? 1 : 0;
+  }
+  sample.threads_running = running;
+  sample.threads_disk_wait = waiting;
+  sample.main_state = std::string(1, member.state);
+  return sample;
+}
+
+TreeReading ProcessTree::read(double t_s, bool slow) {
+  TreeReading reading;
+  const bool scan = slow && t_s >= next_scan_s_;
+  find_members(scan);
+  if (scan) {
+    next_scan_s_ = t_s;
+    scan_others(reading);
+  }
+
+  // Each process gets a fair share, so that one with very many threads does not hide the others.
+  const auto threaded = std::count_if(members_.begin(), members_.end(), [](const auto& member) {
+    return member.second.thread_count > 1;
+  });
+  const int share =
+      std::max(kLeastThreadReads, kMaxThreadReads / std::max(1, static_cast<int>(threaded)));
+  for (const int pid : parents_first()) {
     Member& member = members_.at(pid);
+    thread_reads_left_ = share;
     member.alive = refresh(member, slow);
   }
   settle_ended();
@@ -424,29 +464,7 @@ TreeReading ProcessTree::read(double t_s, bool slow) {
     rss_bytes += member.rss_bytes;
     reading.processes += 1;
     reading.threads += member.thread_count;
-    ProcSample sample;
-    sample.t_s = t_s;
-    sample.pid = pid;
-    sample.ppid = member.ppid;
-    sample.role = member.role;
-    sample.rank = member.rank;
-    sample.comm = clean_text(member.comm, 64);
-    sample.cpu_s = member.cpu_s;
-    sample.run_delay_s = member.delay_s;
-    sample.rss_bytes = member.rss_bytes;
-    sample.read_bytes = member.io.read_bytes;
-    sample.write_bytes = member.io.write_bytes;
-    sample.threads = member.thread_count;
-    double running = member.state == 'R' ? 1 : 0, waiting = member.state == 'D' ? 1 : 0;
-    for (const auto& thread : member.threads) {
-      if (thread.tid == pid) continue;
-      running += thread.state == 'R' ? 1 : 0;
-      waiting += thread.state == 'D' ? 1 : 0;
-    }
-    sample.threads_running = running;
-    sample.threads_disk_wait = waiting;
-    sample.main_state = std::string(1, member.state);
-    reading.procs.push_back(std::move(sample));
+    reading.procs.push_back(sample_of(member, t_s));
   }
   if (root_seen_) {
     shown_cpu_s_ = std::max(shown_cpu_s_, cpu_s);

@@ -96,6 +96,8 @@ class ProcessTree {
   void settle_ended();
   void look_at_command(Member& member);
   void assign_roles();
+  [[nodiscard]] std::vector<int> parents_first() const;
+  static ProcSample sample_of(const Member& member, double t_s);
   void scan_others(TreeReading& reading);
   [[nodiscard]] bool is_own(int pid) const;
   [[nodiscard]] std::string proc_path(int pid, const char* file) const;

@@ -152,7 +152,10 @@ TEST(HostTree, ThreadsAndRunDelay) {
     for (;;) ::pause();
   });
   ProcessTree tree({}, parent.pid(), 0, {::getpid()});
-  const auto reading = tick_until(tree, [](const TreeReading& now) { return now.threads >= 4; });
+  const auto reading = tick_until(tree, [](const TreeReading& now) {
+    return now.threads >= 4 && !now.procs.empty() && now.procs[0].main_state == "S" &&
+           now.procs[0].threads_running == 0;
+  });
   ASSERT_GE(reading.threads, 4);  // a sanitizer adds one of its own
   ASSERT_EQ(reading.procs.size(), 1u);
   EXPECT_EQ(reading.procs[0].main_state, "S");
@@ -196,10 +199,12 @@ class MadeProc {
     fs::create_directories((root_ / path).parent_path());
     std::ofstream(root_ / path) << text;
   }
-  void process(int pid, int ppid, int utime, int start, const std::string& comm = "python") const {
+  void process(int pid, int ppid, int utime, int start, const std::string& comm = "python",
+               int threads = 1) const {
     put("proc/" + std::to_string(pid) + "/stat",
         std::to_string(pid) + " (" + comm + ") S " + std::to_string(ppid) + " 1 1 0 -1 0 0 0 0 0 " +
-            std::to_string(utime) + " 0 0 0 20 0 1 0 " + std::to_string(start) + " 0 10 0 0 0 0\n");
+            std::to_string(utime) + " 0 0 0 20 0 " + std::to_string(threads) + " 0 " +
+            std::to_string(start) + " 0 10 0 0 0 0\n");
     put("proc/" + std::to_string(pid) + "/cmdline", std::string("python\0train.py\0", 16));
   }
   void last_pid(int pid) const { put("proc/loadavg", "0 0 0 1/1 " + std::to_string(pid) + "\n"); }
@@ -232,6 +237,25 @@ TEST(HostTree, AReusedPidIsAnotherProcess) {
   reading = tree.read(3, false);
   EXPECT_EQ(reading.processes, 0);
   EXPECT_DOUBLE_EQ(reading.cpu_s.value_or(0), 8);
+}
+
+TEST(HostTree, VeryManyThreadsAreReadInTurns) {
+  MadeProc proc;
+  for (const int pid : {100, 10000}) {
+    proc.process(pid, pid == 100 ? 1 : 100, 500, 1000, "python", 200);
+    for (int tid = pid; tid < pid + 200; ++tid) {
+      const std::string task =
+          "proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/schedstat";
+      proc.put(task, "1000 10000000 1\n");  // 10 ms each
+    }
+  }
+  ProcessTree tree(proc.root(), 100, 0, {});
+  TreeReading reading;
+  for (int i = 0; i < 4; ++i) reading = tree.read(i, false);
+  ASSERT_EQ(reading.procs.size(), 2u);
+  EXPECT_NEAR(reading.procs[0].run_delay_s.value_or(0), 2, 1e-9);
+  EXPECT_NEAR(reading.procs[1].run_delay_s.value_or(0), 2, 1e-9);
+  EXPECT_EQ(reading.threads, 400);
 }
 
 TEST(HostTree, OrphansNeverSeenUnderTheirParent) {
