@@ -99,7 +99,10 @@ std::string seconds_cell(const LedgerRow& row, double wall_s) {
   if (!row.seconds) return std::string(kNotMeasured);
   const auto half = half_width_s(row);
   const int decimals = seconds_decimals(*row.seconds, half, wall_s);
-  const std::string value = fixed(*row.seconds, decimals);
+  std::string value = fixed(*row.seconds, decimals);
+  // Something below the last digit is not nothing.
+  if (*row.seconds > 0 && value.find_first_not_of("0.") == std::string::npos)
+    value = "<" + fixed(std::pow(10.0, -decimals), decimals);
   if (!half) return value;
   const double below = *row.seconds - *row.low_s, above = *row.high_s - *row.seconds;
   const std::string spread = fixed(*half, decimals);
@@ -127,7 +130,7 @@ std::vector<std::string> align_decimals(const std::vector<std::string>& cells) {
   std::size_t whole = 0, fraction = 0;
   for (const std::string& cell : cells) {
     Parts p;
-    const std::size_t digits = std::min(cell.find_first_not_of("0123456789"), cell.size());
+    const std::size_t digits = std::min(cell.find_first_not_of("<0123456789"), cell.size());
     if (digits == 0) {
       p.rest = cell;
     } else {

@@ -64,6 +64,18 @@ std::string state_cell(const Run& run) {
   return fmt::format("exit {}", *ending.exit_status);
 }
 
+/// What is missing, by its first words: the whole of it is in `runs show`.
+std::string missing_cell(const Run& run) {
+  std::string text;
+  for (const std::string& entry : run.missing) {
+    const std::string head = safe(entry.substr(0, entry.find(": ")), 40);
+    if (head.empty() || text.find(head) != std::string::npos) continue;
+    if (text.size() + head.size() > 60) return text + ", …";
+    text += (text.empty() ? "" : ", ") + head;
+  }
+  return text;
+}
+
 std::string ranks_cell(const RunInfo& info) {
   if (!info.ranks_asked && !info.ranks_trained) return "–";
   const auto number = [](std::optional<int> value) {
@@ -187,7 +199,7 @@ std::string runs_text(const std::vector<Run>& runs, const TextStyle& style) {
   for (const Run& run : runs) {
     table.rows.push_back({safe(run.info.name, 40), format_wall_clock(run.info.start_unix_s),
                           state_cell(run), format_duration(run.wall_s), ranks_cell(run.info),
-                          run.missing.empty() ? std::string() : safe(run.missing.front(), 120)});
+                          missing_cell(run)});
   }
   out += table.text(style);
   out += '\n' + paint.grey("Next: rigwise ledger " + safe(runs.back().info.name, 80)) + '\n';
