@@ -382,7 +382,9 @@ RecorderCost Recorder::cost() const {
   double cpu_s = seconds(usage.ru_utime) + seconds(usage.ru_stime) + background_cpu_s_;
   if (background_.pid() > 0) cpu_s += cpu_seconds_of(background_.pid()).value_or(0);
   cost.cpu_s = cpu_s;
-  cost.peak_rss_bytes = static_cast<double>(usage.ru_maxrss) * 1024;
+  // The kernel notes the peak now and then only.
+  cost.peak_rss_bytes =
+      std::max(static_cast<double>(usage.ru_maxrss) * 1024, resident_bytes().value_or(0));
   cost.longest_tick_s = longest_tick_s_;
   cost.keeper_cpu_s = keeper_cpu_s_;
   cost.dropped_readings = tally_.dropped();

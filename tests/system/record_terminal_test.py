@@ -278,7 +278,7 @@ class TerminalTest(RecordTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertLess(time.monotonic() - began, LIMIT_S)
         run_dir = self.the_run(deep)
-        wait_for(lambda: b"name?" in self.log("out", run_dir))
+        wait_for(lambda: os.path.exists(os.path.join(run_dir, "log", "out.log")) and b"name?" in self.log("out", run_dir))
         first = self.attach(run_dir)
         first.expect(b"terminal True True True")  # shown from the log
         first.expect(b"name? ")
