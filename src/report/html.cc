@@ -48,7 +48,7 @@ std::string sentences_html(const Page& page, const std::vector<Sentence>& list,
                            std::size_t from = 0) {
   std::string out;
   for (std::size_t i = from; i < list.size(); ++i) {
-    const std::string evidence = evidence_html(page, list[i].evidence);
+    const std::string evidence = evidence_html(page, list[i].evidence, 1);
     out += fmt::format("<p>{}{}</p>", html_text(full_stop(safe(list[i].text))),
                        evidence.empty() ? "" : " " + evidence);
   }
@@ -77,7 +77,7 @@ std::string decision_story(const Page& page, const Answer& answer) {
                     answer.sentence == full_stop(safe(decision.reasons.front().text));
   std::string because = sentences_html(page, decision.reasons, told ? 1 : 0);
   if (told) {
-    const std::string evidence = evidence_html(page, decision.reasons.front().evidence);
+    const std::string evidence = evidence_html(page, decision.reasons.front().evidence, 2);
     if (!evidence.empty()) because.insert(0, "<p>The verdict rests on " + evidence + ".</p>");
   }
   story(out, "Because", because);

@@ -49,8 +49,8 @@ std::string links_html(const Page& page, const LedgerRow& row) {
 std::string note_html(const LedgerRow& row) {
   std::string text = html_text(safe(row.note));
   if (!row.would_measure.empty() && (!row.seconds || text.empty()))
-    text +=
-        (text.empty() ? "to know more: " : "; to know more: ") + html_text(safe(row.would_measure));
+    text += std::string("<span class=\"more\">") + (text.empty() ? "" : "; ") +
+            "to know more: " + html_text(safe(row.would_measure)) + "</span>";
   return text;
 }
 

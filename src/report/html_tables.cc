@@ -244,35 +244,71 @@ std::string commands(const Page& page) {
   return out + "</ol>\n</section>\n";
 }
 
-std::string findings_list(const Page& page, const std::vector<Finding>& findings) {
-  std::string out;
-  for (const Finding& finding : findings) {
-    if (finding.severity < Severity::notice) continue;
-    out += fmt::format("<li class=\"sev-{0}\"><b>{0}</b> {1} {2}</li>\n",
-                       to_string(finding.severity), html_text(full_stop(safe(finding.claim))),
-                       evidence_html(page, finding.evidence));
+/// Remarks in order of first appearance, each once, with the runs that it is true of.
+class Remarks {
+ public:
+  void add(const std::string& run, Severity severity, const std::string& text) {
+    for (Remark& remark : remarks_) {
+      if (remark.text != text) continue;
+      remark.runs.push_back(run);
+      return;
+    }
+    if (remarks_.size() < kMaxRows) remarks_.push_back({text, severity, {run}});
   }
-  return out;
-}
 
-/// What the evidence cannot carry: missing files, lossy reading, the recorder's own cost.
+  void add(const Page& page, const std::string& run, const std::vector<Finding>& findings) {
+    for (const Finding& finding : findings) {
+      if (finding.severity < Severity::notice) continue;
+      const std::string evidence = evidence_html(page, finding.evidence);
+      add(run, finding.severity,
+          html_text(full_stop(safe(finding.claim))) + (evidence.empty() ? "" : " " + evidence));
+    }
+  }
+
+  [[nodiscard]] std::string html(std::size_t runs) const {
+    std::string out;
+    for (const Remark& remark : remarks_) {
+      std::string who;
+      for (const std::string& run : remark.runs) who += (who.empty() ? "" : ", ") + run;
+      if (remark.runs.size() == runs && runs > 1) who = "every run";
+      out +=
+          fmt::format("<li class=\"sev-{0}\">{1}{2}{3}</li>\n", to_string(remark.severity),
+                      remark.severity >= Severity::warning
+                          ? fmt::format("<b>{}</b> ", to_string(remark.severity))
+                          : std::string(),
+                      who.empty() ? who : "<span class=\"quiet\">" + who + "</span> ", remark.text);
+    }
+    return out;
+  }
+
+ private:
+  struct Remark {
+    std::string text;
+    Severity severity;
+    std::vector<std::string> runs;
+  };
+  std::vector<Remark> remarks_;
+};
+
+/// What the evidence cannot carry: missing files, lossy reading, disturbed runs.
 std::string limits(const Page& page) {
-  std::string list;
-  if (page.input.comparison != nullptr)
-    list += findings_list(page, page.input.comparison->findings);
+  Remarks remarks;
+  if (page.input.comparison != nullptr) remarks.add(page, "", page.input.comparison->findings);
+  std::size_t runs = 0;
   for (const ReportRun& report_run : page.input.runs) {
     if (report_run.run == nullptr) continue;
+    ++runs;
     const Run& run = *report_run.run;
-    const std::string name =
-        "<b>" + html_text(run.info.id.empty() ? run.info.name : run.info.id, 120) + "</b> ";
-    if (report_run.ledger != nullptr) list += findings_list(page, report_run.ledger->findings);
-    for (const std::string& text : run.missing)
-      list += "<li>" + name + "missing: " + html_text(text) + "</li>\n";
+    const std::string name = html_text(run.info.id.empty() ? run.info.name : run.info.id, 120);
+    if (report_run.ledger != nullptr) remarks.add(page, name, report_run.ledger->findings);
     for (const std::string& text : run.info.warnings)
-      list += "<li class=\"sev-warning\">" + name + html_text(text) + "</li>\n";
+      remarks.add(name, Severity::warning, html_text(text));
+    for (const std::string& text : run.missing)
+      remarks.add(name, Severity::info, "missing: " + html_text(text));
     if (run.info.log_reading && run.info.log_reading->malformed > 0)
-      list += fmt::format("<li>{}{} of {} log lines could not be read</li>\n", name,
-                          run.info.log_reading->malformed, run.info.log_reading->lines);
+      remarks.add(name, Severity::notice,
+                  fmt::format("{} of {} log lines could not be read",
+                              run.info.log_reading->malformed, run.info.log_reading->lines));
     for (const auto& [file, bad] :
          {std::pair<const char*, std::int64_t>{"steps.csv", report_run.steps.bad_rows},
           {"events.csv", report_run.events.bad_rows},
@@ -280,10 +316,11 @@ std::string limits(const Page& page) {
           {"host samples", report_run.host.bad_rows},
           {"disk samples", report_run.disk.bad_rows}}) {
       if (bad > 0)
-        list +=
-            fmt::format("<li>{}{} of {} could not be read</li>\n", name, count(bad, "row"), file);
+        remarks.add(name, Severity::notice,
+                    fmt::format("{} of {} could not be read", count(bad, "row"), file));
     }
   }
+  const std::string list = remarks.html(runs);
   std::string out = "<section id=\"limits\">\n<h2>What this evidence cannot carry</h2>\n";
   out += list.empty() ? "<p class=\"note\">Nothing known to be missing.</p>\n"
                       : "<ul class=\"limits\">\n" + list + "</ul>\n";

@@ -107,7 +107,7 @@ void add_host(const ReportRun& run, std::vector<Panel>& panels) {
 }
 
 void add_disk(const ReportRun& run, std::vector<Panel>& panels) {
-  Panel growth{"disk", "", {}};
+  Panel growth{"disk", "of the whole file system, other programs' files included", {}};
   struct Mounted {
     std::optional<double> first_free = {};
     std::vector<Point> points = {};

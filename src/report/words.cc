@@ -18,7 +18,14 @@ std::string effect_in_words(const Effect& effect) {
   std::string text = level_change(effect);
   if (!text.empty()) text += ", ";
   text += percent_change(effect.percent, half);
-  if (half > 0) text += fmt::format(" ±{}", percent_plain(half, half));
+  // ± would misstate an interval that reaches much further to one side.
+  const double below = effect.percent - effect.low, above = effect.high - effect.percent;
+  if (half > 0 && std::fabs(above - below) > 0.5 * half) {
+    text += fmt::format(" ({} to {})", percent_change(effect.low, half),
+                        percent_change(effect.high, half));
+  } else if (half > 0) {
+    text += fmt::format(" ±{}", percent_plain(half, half));
+  }
   return text;
 }
 

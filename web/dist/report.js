@@ -1,4 +1,4 @@
-/*! rigwise page, made from web/src (sources 1b4f954cdbde813e47c6096ad5d74cf870e7bef11f2d00ac575c298a3de6c1f7).
+/*! rigwise page, made from web/src (sources 6e9191e80f6298e79c81d9d0583d7497a2b7914b2a0640a7f5c489d293b2a4c5).
 It contains uPlot 1.6.32, under this licence:
 
 The MIT License (MIT)
