@@ -126,7 +126,7 @@ void look_at_ranks(const Side& a, const Side& b, const std::string& factor, Gate
       const bool is_known = info.ranks_asked && info.ranks_trained;
       (side == &a ? trained_a : trained_b)
           .push_back(!trouble.empty() ? trouble
-                     : is_known       ? "as asked for"
+                     : is_known       ? "as asked"
                                       : "");
       (side == &a ? ranks_a : ranks_b).push_back(run.ranks ? std::to_string(*run.ranks) : "");
       if (!is_known) condition.raise(Impact::noted, Impact::noted);
@@ -161,6 +161,22 @@ void look_at_ranks(const Side& a, const Side& b, const std::string& factor, Gate
 
 // ---------------------------------------------------------------------------------------------
 // the record
+
+/// Runs that never settled carry no verdict alone; among several they are spread, and said.
+void look_at_steadiness(const Side& a, const Side& b, Gate& gate) {
+  Condition condition = start("steadiness");
+  for (const Side* side : {&a, &b}) {
+    Values words;
+    for (const auto& series : side->series) {
+      words.emplace_back(series.points.empty() ? "" : series.steady ? "settled" : "never settled");
+      if (series.steady) continue;
+      condition.raise(Impact::caps, Impact::none);
+      condition.field.note = std::string(rule_of("steadiness").why);
+    }
+    (side == &a ? condition.field.a : condition.field.b) = in_words(words);
+  }
+  gate.fields.push_back(condition.done());
+}
 
 void look_at_capture(const Side& a, const Side& b, Gate& gate) {
   Condition condition = start("capture");
@@ -444,6 +460,7 @@ void look_at_conditions(const Side& a, const Side& b, const std::string& factor,
   look_at_endings(a, b, gate);
   look_at_ranks(a, b, factor, gate);
   look_at_capture(a, b, gate);
+  look_at_steadiness(a, b, gate);
   look_at_meaning(a, b, gate);
   look_at_load(a, b, gate);
   look_at_heat(a, b, gate);

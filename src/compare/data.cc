@@ -144,41 +144,106 @@ void find_batch(RunData& data) {
   }
 }
 
-/// Entries that state no step are counted: stated interval, else what the bar showed when each was
-/// received, else the planned steps shared out evenly (a buffered stdout comes late, but whole).
-void find_logging_interval(RunData& data) {
-  if (const auto stated = interval_steps(data, "logging_interval")) {
-    data.logging_interval = *stated;
-    return;
-  }
-  std::vector<double> ratios;
-  double bar = 0, count = 0, last_bar = 0;
+/// Where a stepless train entry stood by the bar: the bar beside it, else the one last shown. Both
+/// are near, not exact: two streams reach the recorder in their own time.
+struct Unplaced {
+  std::size_t row = 0;
+  double bar = 0;  // 0: no bar was seen
+};
+
+std::vector<Unplaced> unplaced_entries(const RunData& data) {
+  std::vector<Unplaced> found;
   const auto planned = fact_number(data, "max_steps");
-  // The bar of training: a bar with another total is an evaluation's.
-  for (const StepRecord& record : data.steps.rows) {
+  double bar = 0;
+  for (std::size_t i = 0; i < data.steps.rows.size(); ++i) {
+    const StepRecord& record = data.steps.rows[i];
     if (record.kind == RecordKind::progress && record.step && record.steps_total) {
+      // A bar with another total is an evaluation's.
       if (planned && static_cast<double>(*record.steps_total) != *planned) continue;
       bar = static_cast<double>(*record.step);
     }
-    if (record.kind != RecordKind::train || !record.loss || record.step || record.bar_step)
-      continue;
-    count += 1;
-    if (bar > 0) ratios.push_back(bar / count);
-    last_bar = bar;
+    if (record.kind != RecordKind::train || !record.loss || record.step) continue;
+    found.push_back({i, record.bar_step ? static_cast<double>(*record.bar_step) : bar});
   }
-  if (count < 2) return;
-  if (const auto middle = stats::median(ratios)) {
-    const double interval = std::max(1.0, std::round(*middle));
-    const double off = std::fabs(last_bar - interval * count);
-    if (std::fabs(ratios.front() - interval) <= 1 && off <= std::max(1.0, 0.1 * last_bar)) {
-      data.logging_interval = interval;
-      return;
+  return found;
+}
+
+struct Grid {
+  double interval = 0, offset = 0;  // entry i (1-based) stands at offset + interval * i
+};
+
+/// Entries come at even intervals: stated, else as the bar showed, else (a buffered stdout comes
+/// late, but whole) the planned steps shared out. Nothing where none of these fits.
+std::optional<Grid> grid_of(const RunData& data, const std::vector<Unplaced>& entries) {
+  const auto n = static_cast<double>(entries.size());
+  Grid grid;
+  if (const auto stated = interval_steps(data, "logging_interval")) {
+    grid.interval = *stated;
+    const bool any_bar = std::any_of(entries.begin(), entries.end(),
+                                     [](const Unplaced& entry) { return entry.bar > 0; });
+    if (!any_bar) return grid;
+  } else {
+    std::vector<double> gaps;
+    for (std::size_t i = 1; i < entries.size(); ++i) {
+      gaps.push_back(entries[i].bar - entries[i - 1].bar);
+    }
+    grid.interval = std::round(stats::median(gaps).value_or(0));
+  }
+  if (grid.interval >= 1) {
+    std::vector<double> offsets;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      offsets.push_back(entries[i].bar - grid.interval * static_cast<double>(i + 1));
+    }
+    const double slack = std::max(2.0, grid.interval / 2);
+    const double offset = *stats::median(offsets);
+    grid.offset =
+        std::fabs(offset) <= slack ? 0 : std::round(offset / grid.interval) * grid.interval;
+    const auto near = std::count_if(offsets.begin(), offsets.end(), [&](double one) {
+      return std::fabs(one - grid.offset) <= slack;
+    });
+    if (static_cast<double>(near) >= 0.9 * n) return grid;
+  }
+  const auto planned = fact_number(data, "max_steps");
+  if (!planned || n < 2) return std::nullopt;
+  grid = {std::round(*planned / n), 0};
+  if (grid.interval >= 1 && std::fabs(grid.interval * n - *planned) < grid.interval) return grid;
+  return std::nullopt;
+}
+
+/// An evaluation belongs to the step that its schedule, the end of training or the train entry
+/// before it names, where the bar shows one within two steps of it.
+void place_evaluation(const RunData& data, double last_train, StepRecord& record) {
+  const double bar = record.bar_step ? static_cast<double>(*record.bar_step) : last_train;
+  std::vector<double> candidates{last_train};
+  if (const auto every = interval_steps(data, "evaluation_interval")) {
+    candidates.insert(candidates.begin(), std::round(bar / *every) * *every);
+  }
+  if (const auto planned = fact_number(data, "max_steps")) candidates.push_back(*planned);
+  for (const double candidate : candidates) {
+    if (candidate < 1 || std::fabs(candidate - bar) > 2) continue;
+    record.step = static_cast<std::int64_t>(candidate);
+    return;
+  }
+}
+
+/// Gives entries that state no step the one at which they must stand.
+void place_entries(RunData& data) {
+  const std::vector<Unplaced> entries = unplaced_entries(data);
+  const auto grid = grid_of(data, entries);
+  if (grid) {
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const double step = grid->offset + grid->interval * static_cast<double>(i + 1);
+      data.steps.rows[entries[i].row].step = static_cast<std::int64_t>(std::max(1.0, step));
     }
   }
-  if (!planned) return;
-  const double interval = std::round(*planned / count);
-  if (interval >= 1 && std::fabs(interval * count - *planned) < interval) {
-    data.logging_interval = interval;
+  double last_train = 0;
+  for (StepRecord& record : data.steps.rows) {
+    if (record.kind == RecordKind::train && record.step) {
+      last_train = static_cast<double>(*record.step);
+    }
+    if (record.kind == RecordKind::eval && !record.step) {
+      place_evaluation(data, last_train, record);
+    }
   }
 }
 
@@ -224,7 +289,7 @@ RunData load(const Run& run) {
   }
   load_hosts(data);
   find_batch(data);
-  find_logging_interval(data);
+  place_entries(data);
   find_divergence(data);
   return data;
 }

@@ -77,8 +77,8 @@ struct HostData {
 
 struct RunData {
   const Run* run = nullptr;
-  std::string label = {};  // the run's id: what evidence calls it
-  Rows<StepRecord> steps = {};
+  std::string label = {};       // the run's id: what evidence calls it
+  Rows<StepRecord> steps = {};  // entries that state no step have been placed
   Rows<Event> events = {};
   std::vector<HostData> hosts = {};  // the run's own host first
   std::map<std::string, Fact> facts = {};
@@ -87,7 +87,6 @@ struct RunData {
   std::optional<double> global_batch = {};  // stated, else product, else samples/s over steps/s
   std::string global_batch_source = {};
   std::optional<int> ranks = {};  // that trained; asked ones where nothing showed it
-  double logging_interval = 0;    // steps between log entries that state no step; 0: not known
   std::optional<double> first_step_t_s = {}, last_step_t_s = {};  // receive times of training
   bool diverged = false;
   std::string diverged_why = {};

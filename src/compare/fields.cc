@@ -68,6 +68,18 @@ std::string flag_of(const Fact& fact) {
 /// "rerun two-gpu with --max_steps 200 (it had 100)".
 std::string change_of(const FieldRule& rule, const Side& a, const Side& b,
                       const ComparedField& field) {
+  const bool at_fault_a = field.a != "as asked" && field.a != "finished";
+  const bool at_fault_b = field.b != "as asked" && field.b != "finished";
+  const std::string at_fault = at_fault_a && at_fault_b ? "both sides"
+                               : at_fault_a             ? a.name
+                                                        : b.name;
+  if (rule.field == "ranks_trained" && field.note.find("torchrun") != std::string::npos) {
+    return fmt::format("start the ranks of {} with torchrun --nproc_per_node", at_fault);
+  }
+  if (rule.field == "ranks_trained") {
+    return fmt::format("repeat {} so that every rank that is asked for trains", at_fault);
+  }
+  if (rule.field == "run_ended") return fmt::format("repeat {} to its end", at_fault);
   if (!rule.change.empty()) return std::string(rule.change);
   const std::string key(rule.field);
   if (field.a.empty() || field.b.empty()) {
@@ -282,7 +294,7 @@ std::string sentence(const ComparedField& field, const Side& a, const Side& b) {
   const auto side = [](const std::string& value) {
     return value.empty() ? std::string("not known") : value;
   };
-  std::string text = fmt::format("{}: {} for {}, {} for {}", field.field, side(field.a), a.name,
+  std::string text = fmt::format("{}: {} in {}, {} in {}", field.field, side(field.a), a.name,
                                  side(field.b), b.name);
   if (!field.note.empty()) text += " (" + field.note + ")";
   return text;

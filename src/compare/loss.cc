@@ -29,10 +29,9 @@ double resolution_of(double value) {
   return std::pow(10.0, -static_cast<double>(text.size() - dot - 1));
 }
 
-std::optional<double> step_in(const StepRecord& record, double count, double logging) {
+std::optional<double> step_in(const StepRecord& record) {
   if (record.step) return static_cast<double>(*record.step);
   if (record.bar_step) return static_cast<double>(*record.bar_step);
-  if (logging > 0) return count * logging;
   return std::nullopt;
 }
 
@@ -375,7 +374,6 @@ std::string common_unit(const std::vector<const RunData*>& runs) {
 LossCurve loss_curve(const RunData& data, const std::string& unit) {
   LossCurve curve;
   curve.unit = unit;
-  const double logging = data.logging_interval;
   double count = 0, last = 0;
   for (const StepRecord& record : data.steps.rows) {
     const bool train = record.kind == RecordKind::train && record.loss;
@@ -385,8 +383,8 @@ LossCurve loss_curve(const RunData& data, const std::string& unit) {
     if (train && is_sentinel(record)) continue;
     const double loss = train ? *record.loss : *record.eval_loss;
     if (!std::isfinite(loss)) break;  // whatever comes after a nan is not learning
-    auto step = eval && !record.step && !record.bar_step ? std::optional<double>(last)
-                                                         : step_in(record, count, logging);
+    auto step =
+        eval && !record.step && !record.bar_step ? std::optional<double>(last) : step_in(record);
     if (!step) step = count;
     if (train) last = *step;
     double at = *step;

@@ -67,11 +67,9 @@ constexpr std::array kFactRules = {
 };
 
 constexpr std::array kStateRules = {
-    FieldRule{"run_ended", blocks, blocks, true, "a run that did not end well shows other work",
-              "repeat the run that failed"},
+    FieldRule{"run_ended", blocks, blocks, true, "a run that did not end well shows other work"},
     FieldRule{"ranks_trained", blocks, blocks, true,
-              "the work was not shared as it was asked to be",
-              "repeat it so that every rank that is asked for trains"},
+              "the work was not shared as it was asked to be"},
     FieldRule{"ranks", blocks, noted, false,
               "another number of devices, and they are not what is under test",
               "name them: --factor ranks"},
@@ -103,6 +101,8 @@ constexpr std::array kStateRules = {
               "run the sides in turn: A B B A"},
     FieldRule{"capture", blocks, blocks, false, "too many steps are missing from the record",
               "repeat it with unbuffered output (PYTHONUNBUFFERED=1)"},
+    FieldRule{"steadiness", caps, noted, false,
+              "the step time of a run did not settle within a third of it"},
     FieldRule{"unexplained_pauses", caps, noted, false,
               "more than 5 % of the steps stood still for no known reason"},
 };

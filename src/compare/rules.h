@@ -40,7 +40,7 @@ inline constexpr double kChangeShift = 0.03;
 inline constexpr int kChangeSegment = 20;
 inline constexpr double kVoidGapShare = 0.20;  // receive times: share of gaps below kVoidGap
 inline constexpr double kVoidGap_s = 0.001;
-inline constexpr double kUnsteadyShare = 1.0 / 3;  // of a side's runs; more, and no verdict
+inline constexpr double kUnsteadyShare = 2.0 / 3;  // of a side's runs; more, and no verdict
 
 // the gate
 inline constexpr double kCaptureBlocks = 0.80, kCaptureCaps = 0.95;

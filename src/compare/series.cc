@@ -164,11 +164,10 @@ void add_mark(Track& track, double step, double t_s, std::size_t row, double& of
 std::vector<Track> tracks_of(const RunData& data) {
   struct Building {
     Track track = {};
-    double offset = 0, last_raw = 0, count = 0;
+    double offset = 0, last_raw = 0;
   };
   std::map<std::string, Building> building;
   const auto total = training_total(data);
-  const double logging = data.logging_interval;
   for (std::size_t i = 0; i < data.steps.rows.size(); ++i) {
     const StepRecord& record = data.steps.rows[i];
     const bool bar = record.kind == RecordKind::progress && record.steps_total;
@@ -178,10 +177,8 @@ std::vector<Track> tracks_of(const RunData& data) {
         fmt::format("{}|{}|{}", bar ? "bar" : "line", record.log_file, record.rank.value_or(-1));
     Building& one = building[key];
     one.track.bar = bar;
-    one.count += 1;
     auto step = bar ? std::optional<double>(record.step ? static_cast<double>(*record.step) : -1)
                     : step_of(record);
-    if (!step && logging > 0) step = one.count * logging;
     if (!step || *step < 0) continue;
     add_mark(one.track, *step, record.t_s, i, one.offset, one.last_raw);
   }

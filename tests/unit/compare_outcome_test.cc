@@ -109,6 +109,37 @@ TEST(CompareLoss, EntriesWithoutAStepArePlacedByTheBar) {
   EXPECT_EQ(comparison.loss->verdict, "equivalent");
 }
 
+TEST(CompareLoss, ALaggingBarDoesNotMoveEntries) {
+  // As recorded from a real pair of runs: the bar beside an entry lags by a step now and then.
+  const Folder folder;
+  std::vector<rigwise::Run> sides[2];
+  for (int i = 0; i < 6; ++i) {
+    Made made{.name = i % 2 == 0 ? "a" : "b", .steps = 60, .seed = static_cast<std::uint64_t>(i)};
+    made.facts = {{"logging_interval", ""}, {"evaluation_interval", "30 steps"}};
+    made.edit = [i](StepRecord& record) {
+      record.bar_step = std::max<std::int64_t>(1, *record.step - (*record.step + i) % 3);
+      record.step.reset();
+    };
+    made.more = [i](RunWriter& writer, RunInfo&) {
+      for (const int step : {30, 60}) {
+        StepRecord record;
+        record.t_s = 20 + step;
+        record.kind = RecordKind::eval;
+        record.bar_step = step - i % 2;
+        record.eval_loss = step == 30 ? 6.746 : 6.576;
+        writer.append(record);
+      }
+    };
+    sides[i % 2].push_back(make(folder.path(), made));
+  }
+  const Comparison comparison = compared(sides[0], sides[1]);
+  EXPECT_EQ(comparison.loss->basis, "evaluation loss");
+  EXPECT_EQ(comparison.loss->verdict, "equivalent");
+  EXPECT_DOUBLE_EQ(*comparison.loss->difference, 0);
+  EXPECT_DOUBLE_EQ(*comparison.loss->to_samples, 480);
+  EXPECT_EQ(comparison.repeat_a->level, "bitwise");
+}
+
 TEST(CompareLoss, NoLossNoTrend) {
   const Folder folder;
   Made silent{.name = "b"};

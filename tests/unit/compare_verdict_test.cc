@@ -146,7 +146,7 @@ TEST(CompareVerdict, AccelerateTrapIsNotComparable) {
   ASSERT_FALSE(comparison.blockers.empty());
   EXPECT_NE(comparison.blockers[0].find("1 of 2 asked for"), std::string::npos);
   EXPECT_NE(field_of(comparison, "ranks_trained")->note.find("torchrun"), std::string::npos);
-  EXPECT_FALSE(comparison.smallest_change.empty());
+  EXPECT_EQ(comparison.smallest_change, "start the ranks of two with torchrun --nproc_per_node");
   EXPECT_TRUE(has_finding(comparison, "ranks-missing"));
 }
 
@@ -197,6 +197,7 @@ TEST(CompareVerdict, AShortFailedRunBlocks) {
       compared({make(folder.path(), {.name = "good"})}, {make(folder.path(), short_run)});
   EXPECT_EQ(comparison.verdict, Verdict::not_comparable) << report(comparison);
   EXPECT_EQ(field_of(comparison, "run_ended")->speed, Impact::blocks);
+  EXPECT_EQ(comparison.smallest_change, "repeat killed to its end");
 }
 
 TEST(CompareVerdict, TornRunsAreSaidToBe) {
