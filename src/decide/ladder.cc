@@ -1,5 +1,6 @@
 // The ladder: rungs from first to last; the first one that holds decides. docs/ledger.md lists
 // them.
+#include <algorithm>
 #include <array>
 
 #include "base/text.h"
@@ -42,6 +43,18 @@ constexpr std::array kLadder = {
     Rung{"not-shown", rungs::not_shown},
 };
 
+/// The experiment's name as a folder's: no path, no hidden file.
+std::string folder_name(const std::string& name) {
+  std::string safe;
+  for (const char c : name.substr(0, 80)) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '.' || c == '_' || c == '-';
+    safe += plain ? c : '-';
+  }
+  safe.erase(0, std::min(safe.find_first_not_of('.'), safe.size()));
+  return safe.empty() ? "experiment" : safe;
+}
+
 }  // namespace
 
 Decision decide(const DecideInput& input) {
@@ -56,8 +69,7 @@ Decision decide(const DecideInput& input) {
   s.seal = seal_of(input);
 
   Decision decision;
-  decision.experiment =
-      input.statement.experiment.empty() ? "experiment" : input.statement.experiment;
+  decision.experiment = folder_name(input.statement.experiment);
   decision.statement = input.statement;
   if (decision.statement.hash.empty()) decision.statement.hash = statement_hash(input.statement);
   decision.rules_version = kDecideRulesVersion;

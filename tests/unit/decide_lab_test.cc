@@ -174,6 +174,18 @@ TEST_F(Lab, CutAtEveryByteNeverCrashesAndIsNeverOverwrittenWhenUnreadable) {
   }
 }
 
+TEST(LabExample, ReadsWithoutGaps) {
+  const std::string path = std::string(RIGWISE_FIXTURES) + "/../../examples/lab.toml";
+  const auto statement = read_lab(path);
+  ASSERT_TRUE(statement.ok()) << statement.error().message;
+  EXPECT_TRUE(statement_gaps(*statement).empty());
+  EXPECT_EQ(statement->sealed_unix_s, std::nullopt);
+  const auto context = read_context(path);
+  ASSERT_TRUE(context.ok()) << context.error().message;
+  EXPECT_EQ(context->fits_known, true);
+  EXPECT_EQ(context->tried, (std::vector<std::string>{"lora", "sequence"}));
+}
+
 TEST(StatementGaps, VagueClaimsAreAnsweredWithWhatIsMissing) {
   Statement vague;
   vague.bottleneck = "training is slow";

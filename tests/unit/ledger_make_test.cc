@@ -5,6 +5,7 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "ledger/rules.h"
 #include "rigwise/ledger.h"
 #include "unit/ledger_made_run.h"
 
@@ -424,6 +425,16 @@ TEST(Ledger, HostileRowsNeverBreakTheSum) {
   for (std::size_t cut = 0; cut < steps.size(); cut += 7) {
     std::ofstream(clean.dir / "steps.csv", std::ios::binary) << steps.substr(0, cut);
     expect_sums(ledger_of(clean));
+  }
+}
+
+TEST(Ledger, EveryRuleStandsInTheDocumentation) {
+  const auto page = read_file(std::string(RIGWISE_FIXTURES) + "/../../docs/ledger.md");
+  ASSERT_TRUE(page.ok());
+  for (const auto& rule : ledger_rules()) {
+    EXPECT_NE(page->find("| " + std::string(rule.id) + " |"), std::string::npos) << rule.id;
+    EXPECT_NE(page->find("| " + std::string(rule.threshold) + " |"), std::string::npos)
+        << rule.id << ": " << rule.threshold;
   }
 }
 
