@@ -29,8 +29,16 @@ ReportRun page_of(const Run& run, const Ledger& ledger) {
   return page;
 }
 
-std::string report_of(const DecideInput& input, const Decision& decision) {
+std::vector<const Run*> runs_of(const DecideInput& input) {
+  std::vector<const Run*> runs;
+  for (const auto& run : input.baseline) runs.push_back(&run);
+  for (const auto& run : input.candidate) runs.push_back(&run);
+  return runs;
+}
+
+std::string report_of(const DecideInput& input, const Decision& decision, const fs::path& folder) {
   ReportInput page;
+  page.folder = folder;
   for (std::size_t i = 0; i < input.baseline.size(); ++i) {
     page.runs.push_back(page_of(input.baseline[i], input.baseline_ledgers[i]));
   }
@@ -75,9 +83,9 @@ int cmd_decide(const DecideArgs& args) {
   if (error) return fail({Errc::io, folder.string() + ": cannot make it: " + error.message()});
   const Comparison* comparison = input->comparison ? &*input->comparison : nullptr;
   for (const auto& [name, text] :
-       {std::pair{"decision.md", decision_markdown(decision, comparison)},
+       {std::pair{"decision.md", decision_markdown(decision, comparison, runs_of(*input), folder)},
         std::pair{"decision.json", decision_json(decision)},
-        std::pair{"report.html", report_of(*input, decision)}}) {
+        std::pair{"report.html", report_of(*input, decision, folder)}}) {
     if (auto written = write_file_atomic(folder / name, text); !written)
       return fail(written.error());
   }

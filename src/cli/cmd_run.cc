@@ -21,7 +21,7 @@ void print_closing(const RecordOutcome& outcome) {
   const auto ledger = make_ledger(*run);
   const std::string text =
       run_closing_text(*run, ledger ? &*ledger : nullptr, style_of(STDERR_FILENO));
-  std::fputs(text.c_str(), stderr);
+  std::fprintf(stderr, "rigwise: %s", text.c_str());
 }
 
 }  // namespace
