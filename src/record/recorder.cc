@@ -486,14 +486,16 @@ void Recorder::loop() {
 // -------------------------------------------------------------------------------------------- end
 
 void Recorder::finish_facts() {
-  std::vector<Fact> outputs = facts_of_outputs(watch_->outputs());
+  std::vector<Fact> outputs = facts_of_outputs(watch_->outputs(), launch_.start_unix_s);
   for (Fact& fact : outputs) fact.value = secrets_.mask(fact.value);
   std::vector<Fact> log = tally_.facts();
   if (tally_.summary()) {
     if (auto batch = global_batch_of_summary(*tally_.summary())) log.push_back(std::move(*batch));
   }
+  int copies = out_->reader.copies();
+  if (err_) copies = std::max(copies, err_->reader.copies());
   const RanksTrained trained =
-      ranks_trained_of(tally_.ranks(), tally_.first_step_s(), tally_.last_step_s());
+      ranks_trained_of(tally_.ranks(), tally_.first_step_s(), tally_.last_step_s(), copies);
   info_.ranks_trained = trained.count;
   if (!trained.why.empty()) info_.ranks_why += (info_.ranks_why.empty() ? "" : "; ") + trained.why;
   info_.facts = merge_facts({log, outputs, argv_facts_, background_.facts()}, trained.count);
