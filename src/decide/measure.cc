@@ -90,10 +90,14 @@ void add_pace(const Threshold& threshold, const Run& run, const Ledger& ledger, 
       out.missing = rows.error().message;
       return;
     }
-    std::string how = "stated tokens per second";
-    auto rate = stated_tokens_per_s(run, *rows);
-    if (!rate) {
-      if (const auto tokens = tokens_a_step(run, *rows, ledger, &how)) rate = *tokens / step_s;
+    // Counted tokens over the steady pace first: a stated rate is often a running mean that holds
+    // evaluations and saves.
+    std::string how;
+    std::optional<double> rate;
+    if (const auto tokens = tokens_a_step(run, *rows, ledger, &how)) {
+      rate = *tokens / step_s;
+    } else if ((rate = stated_tokens_per_s(run, *rows))) {
+      how = "median of the stated tokens per second";
     }
     if (!rate) {
       out.missing =

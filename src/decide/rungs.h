@@ -48,7 +48,8 @@ std::vector<Evidence> run_evidence(const std::vector<const Run*>& runs, const st
 std::vector<Evidence> both_sides(const Situation& s, const std::string& file);
 std::string listed(const std::vector<std::string>& names);  // "a, b and c"
 std::string upper_first(std::string text);
-/// "record 3 runs of single and of two-gpu in turn, then rigwise decide".
+/// What disturbs the runs first, if anything; then "record 3 runs of single and of two-gpu in turn,
+/// then rigwise decide".
 std::string pair_again(const Situation& s, int runs);
 std::string threshold_text(const Situation& s);
 /// The baseline against an absolute threshold; empty where it is relative or nothing was measured.

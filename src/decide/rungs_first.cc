@@ -18,6 +18,8 @@ constexpr std::size_t kAgendaStops = 3;  // of users, backups, failures, heat
 constexpr std::int64_t kLeastSteps = 20;
 constexpr double kStableHalfWidth = 0.10;  // of the step time
 
+constexpr int kRunsASide = 3, kMostRuns = 10;
+
 }  // namespace
 
 Evidence lab(std::string what) {
@@ -49,7 +51,25 @@ std::string upper_first(std::string text) {
 }
 
 std::string pair_again(const Situation& s, int runs) {
-  return fmt::format("record {} runs of {} and of {} in turn, then rigwise decide", runs,
+  // More runs than anybody records mean that something disturbs them: that comes first.
+  std::string first;
+  for (const auto* side : {&s.a, &s.b}) {
+    for (const auto* ledger : side->ledgers) {
+      for (const auto& finding : ledger->findings) {
+        if (finding.id == "other-programs-took-cpu") first = "close the other programs, then ";
+      }
+    }
+  }
+  if (runs > kMostRuns) {
+    if (first.empty()) {
+      first = fmt::format(
+          "find out why runs of the same command differ so much (about {} a side "
+          "would be needed now), then ",
+          runs);
+    }
+    runs = kRunsASide;
+  }
+  return fmt::format("{}record {} runs of {} and of {} in turn, then rigwise decide", first, runs,
                      s.baseline_name(), s.candidate_name());
 }
 

@@ -368,7 +368,7 @@ Holds not_shown(const Situation& s) {
                                        level_text(*s.threshold, *s.measured.level), s.measured.why),
                            std::move(evidence)});
     const int runs = std::max(3, s.comparison()->runs_needed.value_or(3));
-    out.next_action = pair_again(s, std::min(runs, 99));
+    out.next_action = pair_again(s, runs);
   } else {
     out.reasons.push_back({fmt::format("{} cannot be measured from these runs: {}.",
                                        threshold_text(s), s.measured.why),

@@ -49,6 +49,8 @@ class Reader {
   SealState read() {
     for (const auto& run : input_.baseline) look_at(run, false);
     for (const auto& run : input_.candidate) look_at(run, true);
+    tell_early(input_.baseline, false);
+    tell_early(input_.candidate, true);
     if (!now_.sealed_unix_s && !any_copy_) {
       note("The statement is not sealed: lab.toml holds no seal that fits its words.",
            Evidence{"", "lab.toml", std::nullopt, std::nullopt, ""});
@@ -91,15 +93,41 @@ class Reader {
       if (of_option) break_seal("the sealed copy in a run was changed");
       return;
     }
-    const bool before =
-        now_.sealed_unix_s && run.info.start_unix_s + kClockSlack_s < *now_.sealed_unix_s;
-    if (!before && now_.sealed_unix_s) return;  // started later, from a folder without lab.toml
-    note(before ? fmt::format("{} started {}, before the statement was sealed ({}).", run.info.name,
-                              started, format_wall_clock(*now_.sealed_unix_s))
-                : fmt::format("{} holds no sealed statement.", run.info.name),
-         evidence);
-    if (of_option) {
-      break_seal(fmt::format("{} had already run when the threshold was written", run.info.name));
+    note_without_copy(run);
+  }
+
+  [[nodiscard]] bool started_early(const Run& run) const {
+    return !run.info.statement && now_.sealed_unix_s &&
+           run.info.start_unix_s + kClockSlack_s < *now_.sealed_unix_s;
+  }
+
+  /// With a seal, a run without a copy started early (told for the side as a whole) or later from a
+  /// folder without lab.toml, which is no fault.
+  void note_without_copy(const Run& run) {
+    if (now_.sealed_unix_s) return;
+    note(fmt::format("{} holds no sealed statement.", run.info.name),
+         evidence_of(run, "run.json", "statement"));
+  }
+
+  void tell_early(const std::vector<Run>& runs, bool of_option) {
+    const auto early =
+        std::count_if(runs.begin(), runs.end(), [&](const Run& run) { return started_early(run); });
+    const auto first =
+        std::find_if(runs.begin(), runs.end(), [&](const Run& run) { return started_early(run); });
+    if (first != runs.end()) {
+      note(fmt::format("{} of {} {} of {} started before the statement was sealed ({}), the first "
+                       "{}.",
+                       early, runs.size(), runs.size() == 1 ? "run" : "runs", first->info.name,
+                       format_wall_clock(*now_.sealed_unix_s),
+                       format_wall_clock(first->info.start_unix_s)),
+           evidence_of(*first, "run.json", "start_unix_s"));
+    }
+    const bool unsealed =
+        !now_.sealed_unix_s &&
+        std::any_of(runs.begin(), runs.end(), [](const Run& run) { return !run.info.statement; });
+    if (of_option && (first != runs.end() || unsealed)) {
+      break_seal(
+          fmt::format("{} had already run when the threshold was written", runs.front().info.name));
     }
   }
 

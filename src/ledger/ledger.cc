@@ -238,6 +238,7 @@ std::string startup_note(const Facts& facts, const Split& split) {
     parts.push_back(fmt::format("first output after {}", format_duration(*first_bytes_s)));
   }
   for (const auto& [name, lasted_s] : phases) {
+    if (lasted_s < 0.1) continue;
     parts.push_back(fmt::format("{} {}", name, format_duration(lasted_s)));
   }
   if (split.warm_up_s > 0) {

@@ -428,6 +428,26 @@ TEST(Ledger, HostileRowsNeverBreakTheSum) {
   }
 }
 
+// Recorded on a real machine (tests/fixtures/runs/README.md).
+TEST(Ledger, RealHuggingFaceRuns) {
+  for (const char* name : {"ledger-hf-single", "ledger-hf-pair"}) {
+    const auto run = open_run(std::string(RIGWISE_FIXTURES) + "/runs/" + name);
+    ASSERT_TRUE(run.ok()) << run.error().message;
+    const Ledger ledger = ledger_of(*run);
+    expect_sums(ledger);
+    EXPECT_EQ(ledger.bottleneck.cls, LedgerClass::compute) << name;
+    EXPECT_EQ(ledger.steps, 60);
+    EXPECT_EQ(ledger.ranks.size(), name == std::string("ledger-hf-pair") ? 2u : 1u);
+    // The trainer's own words: evaluations of 0.4 to 0.6 s each, some 12 to 17 s of training.
+    EXPECT_NEAR(seconds(ledger, LedgerClass::evaluation), 1.0, 0.3) << name;
+    EXPECT_GT(seconds(ledger, LedgerClass::compute), 10) << name;
+    EXPECT_LT(seconds(ledger, LedgerClass::unexplained), 0.3) << name;
+    EXPECT_EQ(row(ledger, LedgerClass::checkpoint).note.substr(0, 7), "3 saves");
+    EXPECT_TRUE(has_finding(ledger, "other-programs-took-cpu")) << name;
+    EXPECT_FALSE(has_finding(ledger, "output-buffered")) << name;
+  }
+}
+
 TEST(Ledger, EveryRuleStandsInTheDocumentation) {
   const auto page = read_file(std::string(RIGWISE_FIXTURES) + "/../../docs/ledger.md");
   ASSERT_TRUE(page.ok());
