@@ -534,7 +534,9 @@ void Recorder::finish_missing() {
   lacks(counts.read_errors, "directories or files of checkpoints could not be looked at");
   if (!counts.unavailable.empty()) info_.missing.push_back("checkpoints: " + counts.unavailable);
   for (auto& what : tally_.dropped_words()) info_.missing.push_back(std::move(what));
-  for (const auto& why : sampler_->why_no_gpu()) info_.missing.push_back("GPU: " + why);
+  if (const auto& why = sampler_->why_no_gpu(); !why.empty()) {
+    info_.missing.push_back("no GPU was found: " + join(why, "; "));
+  }
   for (const auto& name : tally_.secrets()) info_.warnings.push_back(secret_warning(name));
 }
 
