@@ -64,9 +64,6 @@ def python_with_torch():
     return None
 
 
-FAKE_GPUS = {"gpus": 4}
-
-
 def example_argv(python, work, out, steps):
     plan = json.loads((ROOT / "examples/hf/demo.json").read_text())
     fill = {"{python}": python, "{examples}": str(ROOT / "examples"), "{work}": str(work), "{out}": str(out)}
@@ -95,8 +92,8 @@ def cost(folder, steps=900, block_s=8.0):
         print("cost: skipped, no Python with torch (RIGWISE_PYTHON or ./dev demo first)")
         return
     fake = folder / "nvml.json"
-    shutil.copy(ROOT / "tests/fakes/four_gpus.json", fake)
-    env = {"LD_LIBRARY_PATH": str(BUILD), "RIGWISE_FAKE_NVML": str(fake)}
+    shutil.copy(ROOT / "tests/fakes/four-gpus.json", fake)
+    env = {"LD_LIBRARY_PATH": str(BUILD / "fakes"), "RIGWISE_FAKE_NVML": str(fake)}
     argv = example_argv(python, folder / "work", folder / "out", steps)
     running = subprocess.Popen([str(RIGWISE), "run", "--quiet", "--name", "cost", "--", *argv], cwd=folder,
                                env=dict(os.environ, RIGWISE_RUNS=str(folder / "runs"), **env),
@@ -158,7 +155,7 @@ def alarms(folder, repetitions=20):
 
 def planted(folder, repetitions=20, extra=5.0):
     pilot = trial(folder, 900, 3, extra)
-    needed = pilot.get("runs_needed") or 3
+    needed = (pilot.get("advice") or {}).get("runs_for_5_percent") or pilot.get("runs_needed") or 3
     runs = max(3, min(int(needed), 12))
     results = [trial(folder, n, runs, extra) for n in range(repetitions)]
     found = sum(r["verdict"] == "slower" for r in results)

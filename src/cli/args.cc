@@ -252,6 +252,10 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
                                    add_runs(app, runs),       add_ledger(app, ledger, fail_on),
                                    add_compare(app, compare), add_decide(app, decide)};
 
+  if (!cut.head.empty() && cut.head[0].starts_with("-") && cut.head.size() > 1) {
+    return usage("flags stand behind the verb", "rigwise VERB " + clean_text(cut.head[0], 80) +
+                                                    " …; verbs: " + join(verbs_of(app), ", "));
+  }
   if (!cut.head.empty() && !cut.head[0].starts_with("-")) {
     const auto names = verbs_of(app);
     if (std::find(names.begin(), names.end(), cut.head[0]) == names.end()) {

@@ -26,6 +26,7 @@ ReportRun page_of(const Run& run, const Ledger& ledger) {
   take(read_host(run, host), page.host);
   take(read_disk(run, host), page.disk);
   take(read_environment(run, host), page.environment);
+  take(read_rig(run, host), page.rig);
   return page;
 }
 
