@@ -293,7 +293,13 @@ std::optional<Measurement> wall_from_effect(const Threshold& threshold, const De
 SideView view_of(const std::vector<Run>& runs, const std::vector<Ledger>& ledgers,
                  const std::string& name) {
   SideView side;
-  side.name = !name.empty() ? name : runs.empty() ? std::string() : runs.back().info.name;
+  std::vector<std::string> names;  // of the runs that are there, whatever the statement calls them
+  for (const auto& run : runs) {
+    if (std::find(names.begin(), names.end(), run.info.name) == names.end()) {
+      names.push_back(run.info.name);
+    }
+  }
+  side.name = names.empty() ? name : join(names, "+");
   for (std::size_t i = 0; i < runs.size() && i < ledgers.size(); ++i) {
     const auto& ending = runs[i].info.ending;
     const bool well = ending && ending->exit_status == 0 && !ending->signal;

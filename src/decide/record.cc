@@ -181,6 +181,7 @@ void write_record(const DecideInput& input, const SideView& baseline, const Side
     add_comparison(*input.comparison, baseline, candidate, decision.summary);
     for (const auto& effect : input.comparison->side_effects) {
       if (decision.side_effects.size() >= kMostSideEffects) break;
+      if (effect.a == effect.b) continue;
       std::string text =
           fmt::format("{}: {} → {}", effect.what, effect.a.empty() ? "not measured" : effect.a,
                       effect.b.empty() ? "not measured" : effect.b);

@@ -127,8 +127,9 @@ void other_programs(const FindingInput& input, Findings& out) {
     if (!host.others_cpu_s || !host.last_s || *host.last_s <= 0) continue;
     const double room_s = host.cpus.value_or(1) * *host.last_s;
     const bool took = *host.others_cpu_s >= limit * room_s;
-    const bool waited =
-        !host.run_delay_s || !host.tree_cpu_s || *host.run_delay_s >= limit * *host.tree_cpu_s;
+    // Busy neighbours on spare cores, or beside a program that sleeps, cost nothing.
+    const double harm_s = std::max(limit * host.tree_cpu_s.value_or(0), 0.01 * *host.last_s);
+    const bool waited = !host.run_delay_s || *host.run_delay_s >= harm_s;
     if (!took || !waited) continue;
     std::string claim =
         fmt::format("Other programs on {} took {} of CPU ({} of what there was)", host.host,

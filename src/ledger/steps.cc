@@ -13,6 +13,7 @@ namespace {
 
 constexpr double kBurstGap_s = 0.001;
 constexpr double kBurstShare = 0.20;
+constexpr double kFinest = 1e-3;    // of the step time: receive times are no finer, whatever n is
 constexpr double kCoarse_s = 0.25;  // bursts closer together than this lose nothing that matters
 
 /// An instant at which `position` steps were done.
@@ -258,7 +259,8 @@ std::optional<Pace> pace_of(const std::vector<StepInterval>& intervals,
     const stats::Values tail(values.data() + (values.size() - used), used);
     const double share = stats::effective_sample_size(tail).ess / static_cast<double>(used);
     const double ess = std::max(2.0, share * static_cast<double>(values.size()));
-    pace.half_width_s = 1.96 * 1.2533 * stats::robust_sd(values).value_or(0) / std::sqrt(ess);
+    const double half_s = 1.96 * 1.2533 * stats::robust_sd(values).value_or(0) / std::sqrt(ess);
+    pace.half_width_s = std::max(half_s, kFinest * *middle);
   }
   return pace;
 }
