@@ -58,14 +58,17 @@ std::vector<std::string> statement_gaps(const Statement& statement);
 // lab.toml
 
 /// A path to lab.toml's [experiment] table → Statement with its hash.
-/// Errors: not_found, malformed (line and column), usage (threshold: caret).
+/// sealed_unix_s is set only while the seal's hash fits the words that stand there. Errors:
+/// not_found (no file, or no [experiment] table), malformed (line and column; a slip in a key's
+/// name), usage (threshold: caret).
 Result<Statement> read_lab(const std::filesystem::path& path);
 
-/// Writes lab.toml, keeping every table and comment it does not own. Errors: io, usage
-/// (statement_gaps).
+/// Writes lab.toml, keeping every table and comment it does not own; the same words keep their
+/// first seal. Read back and compared before it replaces the old file. Errors: io, usage
+/// (statement_gaps), malformed (the old file), conflict ([experiment] is an inline table).
 Status write_lab(const std::filesystem::path& path, const Statement& statement);
 
-std::string statement_hash(const Statement& statement);  // SHA-256, hex
+std::string statement_hash(const Statement& statement);  // SHA-256, hex; see Statement
 
 // ----------------------------------------------------------------------------------------------
 // the ladder
@@ -113,6 +116,10 @@ struct DecideInput {
   std::optional<Comparison> comparison = {};
 };
 
+/// Ledgers stand in the order of their runs. The first rung of the ladder that holds decides
+/// (docs/ledger.md); every sentence carries evidence. Never "keep" unless the comparison allows it
+/// (yes or caveats), the threshold is met by its whole interval, the difference is shown, and the
+/// threshold was sealed before the option ran. Reads the runs' tables.
 Decision decide(const DecideInput& input);
 
 /// Is the threshold met by this candidate? "met", "missed" or "not shown", from intervals, never
