@@ -146,7 +146,11 @@ class RecordTest(unittest.TestCase):
 
         recorder_pid = wait_for(recorder)[0]
         keeper_pid = wait_for(keeper)[0]
-        command_pid = wait_for(lambda: children_of(keeper_pid))[0]
+
+        def command():  # not a moment between fork and exec
+            return [c for c in children_of(keeper_pid) if title_of(c) and not title_of(c).startswith("rigwise:")]
+
+        command_pid = wait_for(command)[0]
         return recorder_pid, keeper_pid, command_pid
 
 
