@@ -26,6 +26,16 @@ std::string canonical(std::string_view value) {
   return std::string(bare);
 }
 
+/// A digest is told apart by its first digits; all of them push everything else off the line.
+std::string shown(std::string value) {
+  constexpr std::size_t kDigits = 12;
+  const auto colon = value.find(':');
+  if (value.starts_with("sha256") && colon != std::string::npos) {
+    value.resize(std::min(value.size(), colon + 1 + kDigits));
+  }
+  return value;
+}
+
 bool all_unknown(const Values& values) {
   return std::all_of(values.begin(), values.end(), [](const auto& v) { return v.empty(); });
 }
@@ -65,6 +75,30 @@ std::string flag_of(const Fact& fact) {
   return fact.source.substr(dash, end == std::string::npos ? end : end - dash);
 }
 
+constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kNamedContents = {{
+    {"model", "model_config_hash"},
+    {"data", "data_hash"},
+    {"script", "script_hash"},
+    {"evaluation_data", "evaluation_data_hash"},
+    {"tokenizer", "model_config_hash"},
+}};
+
+/// Where contents are known and equal, another name for them is no difference.
+std::string_view hash_of(std::string_view field) {
+  for (const auto& [name, hash] : kNamedContents) {
+    if (name == field) return hash;
+  }
+  return {};
+}
+
+/// "data_hash" → "data"; empty for a field that is no hash.
+std::string_view content_of(std::string_view field) {
+  for (const auto& [name, hash] : kNamedContents) {
+    if (hash == field) return name;
+  }
+  return {};
+}
+
 /// "rerun two-gpu with --max_steps 200 (it had 100)".
 std::string change_of(const FieldRule& rule, const Side& a, const Side& b,
                       const ComparedField& field) {
@@ -86,17 +120,23 @@ std::string change_of(const FieldRule& rule, const Side& a, const Side& b,
     const std::string& name = field.a.empty() ? a.name : b.name;
     return fmt::format("rerun {} so that its {} is known", name, key);
   }
-  std::string flag;
-  for (const Side* side : {&b, &a}) {
+  // Nobody passes a hash: what can be changed is the content's name (data_hash → --data).
+  const std::string_view content = content_of(rule.field);
+  const std::string asked = content.empty() ? key : std::string(content);
+  std::string flag, value_a = field.a, value_b = field.b;
+  for (const Side* side : {&a, &b}) {
     for (const RunData& run : side->runs) {
-      const auto found = run.facts.find(key);
-      if (flag.empty() && found != run.facts.end()) flag = flag_of(found->second);
+      const auto found = run.facts.find(asked);
+      if (found == run.facts.end()) continue;
+      if (flag.empty()) flag = flag_of(found->second);
+      if (!content.empty()) (side == &a ? value_a : value_b) = found->second.value;
     }
   }
-  if (!flag.empty()) {
-    return fmt::format("rerun {} with {} {} (it had {})", b.name, flag, field.a, field.b);
+  if (!content.empty() && value_a == value_b) {
+    return fmt::format("put back {} as {} had it, then rerun {}", value_a, a.name, b.name);
   }
-  return fmt::format("rerun {} with {} {} (it had {})", b.name, key, field.a, field.b);
+  return fmt::format("rerun {} with {} {} (it had {})", b.name, flag.empty() ? asked : flag,
+                     value_a, value_b);
 }
 
 void add_fact_evidence(const Side& side, const std::string& key, ComparedField& field) {
@@ -108,21 +148,6 @@ void add_fact_evidence(const Side& side, const std::string& key, ComparedField& 
                               .what = key + ", read from " + found->second.source});
     return;  // one a side is enough to open
   }
-}
-
-/// Where contents are known and equal, another name for them is no difference.
-std::string_view hash_of(std::string_view field) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kPairs = {{
-      {"model", "model_config_hash"},
-      {"data", "data_hash"},
-      {"script", "script_hash"},
-      {"evaluation_data", "evaluation_data_hash"},
-      {"tokenizer", "model_config_hash"},
-  }};
-  for (const auto& [name, hash] : kPairs) {
-    if (name == field) return hash;
-  }
-  return {};
 }
 
 bool equal_and_known(const Side& a, const Side& b, std::string_view key) {
@@ -294,8 +319,10 @@ std::string sentence(const ComparedField& field, const Side& a, const Side& b) {
   const auto side = [](const std::string& value) {
     return value.empty() ? std::string("not known") : value;
   };
-  std::string text = fmt::format("{}: {} in {}, {} in {}", field.field, side(field.a), a.name,
-                                 side(field.b), b.name);
+  std::string name = field.field;
+  std::replace(name.begin(), name.end(), '_', ' ');
+  std::string text =
+      fmt::format("{}: {} in {}, {} in {}", name, side(field.a), a.name, side(field.b), b.name);
   if (!field.note.empty()) text += " (" + field.note + ")";
   return text;
 }
@@ -385,7 +412,7 @@ std::string in_words(const Values& values) {
       unknown = true;
       continue;
     }
-    const std::string text = canonical(value);
+    const std::string text = shown(canonical(value));
     if (std::find(seen.begin(), seen.end(), text) == seen.end()) seen.push_back(text);
   }
   if (seen.empty()) return {};
