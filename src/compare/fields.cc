@@ -319,10 +319,8 @@ std::string sentence(const ComparedField& field, const Side& a, const Side& b) {
   const auto side = [](const std::string& value) {
     return value.empty() ? std::string("not known") : value;
   };
-  std::string name = field.field;
-  std::replace(name.begin(), name.end(), '_', ' ');
-  std::string text =
-      fmt::format("{}: {} in {}, {} in {}", name, side(field.a), a.name, side(field.b), b.name);
+  std::string text = fmt::format("{}: {} in {}, {} in {}", field.field, side(field.a), a.name,
+                                 side(field.b), b.name);
   if (!field.note.empty()) text += " (" + field.note + ")";
   return text;
 }

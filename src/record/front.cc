@@ -72,6 +72,7 @@ class Front {
   void relay_keys();
   void flush_keys();
   void note_exit(int wait_status, double t_s);
+  void bury();
   void close_run();
   void close_run_ourselves(std::string what);
   [[nodiscard]] bool in_foreground() const {
@@ -470,6 +471,7 @@ RecordOutcome Front::wait() {
   }
   release_terminal();
   close_run();
+  bury();
   if (!ended_) {
     outcome_.exit_code = 1;
     warn("how the command ended is not known: the keeper was killed");
@@ -480,6 +482,17 @@ RecordOutcome Front::wait() {
         WIFSIGNALED(wait_status_) ? 128 + WTERMSIG(wait_status_) : WEXITSTATUS(wait_status_);
   }
   return outcome_;
+}
+
+/// Recorder and keeper end with us; where nobody else reaps (pid 1 of a container) they must not
+/// stay behind as zombies.
+void Front::bury() {
+  for (int i = 0; i < 100 && finished_; ++i) {
+    const bool gone = ::kill(recorder_pid_, 0) != 0;
+    reap();  // the keeper comes to us when the recorder is gone
+    if (gone) return;
+    ::poll(nullptr, 0, 2);
+  }
 }
 
 // ------------------------------------------------------------------------------------ closing run
