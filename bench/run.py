@@ -106,8 +106,8 @@ def cost(folder, steps=900, block_s=8.0):
     run = next((folder / "runs").glob("*-cost"))
     times = [float(line.split(",")[0]) for line in (run / "steps.csv").read_text().splitlines()[1:]
              if ",train," in line]
-    marks = [(float(f[0]), f[-1]) for f in (line.split(",") for line in (run / "events.csv").read_text().splitlines()[1:])
-             if f[2] == "recorder" and f[-1] in ("paused", "resumed")]
+    marks = [(float(f[0]), f[3]) for f in (line.split(",") for line in (run / "events.csv").read_text().splitlines()[1:])
+             if f[2] == "recorder" and f[3] in ("paused", "resumed")]
     if len(marks) < 8:
         print(f"cost: only {len(marks)} marks of pausing; steps: {len(times)}")
         return

@@ -13,8 +13,7 @@ namespace rigwise::cli {
 
 namespace {
 
-/// `head -- tail`: a command to run, or the second side of a comparison, is never looked at by the
-/// parser.
+/// `head -- tail`: a command to run is never looked at by the parser.
 struct Cut {
   std::vector<std::string> head, tail;
   bool found = false;
@@ -24,7 +23,9 @@ Cut cut_at_dashes(int argc, char** argv) {
   Cut cut;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (!cut.found && word == "--") {
+    if (word == "--" && cut.head.size() > 0 && cut.head[0] == "compare") {
+      cut.head.emplace_back("--against");  // behind it stand names, and flags may follow them
+    } else if (!cut.found && word == "--") {
       cut.found = true;
     } else {
       (cut.found ? cut.tail : cut.head).push_back(word);
@@ -156,6 +157,8 @@ Verb add_compare(CLI::App& app, CompareArgs& args) {
   CLI::App* verb = app.add_subcommand("compare", "Comparable? Faster? Same loss? Repeatable?");
   common(verb, args);
   verb->add_option("A", args.a, "Baseline runs: a name stands for all runs of that name");
+  verb->add_option("--against", args.b, "Runs with the option; `--` stands for it")
+      ->expected(0, -1);
   verb->add_option("--factor", args.factor,
                    "What is under test: ranks, precision, global_batch, …");
   verb->add_option("--floor", args.floor_percent,
@@ -166,9 +169,8 @@ Verb add_compare(CLI::App& app, CompareArgs& args) {
       ->check(CLI::Range(0.1, 50.0));
   verb->add_option("--lab", args.lab, "The sealed statement")->capture_default_str();
   example(verb, "rigwise compare single -- two-gpu");
-  return {verb, [&args](const Cut& cut) -> std::variant<Args, int> {
-            args.b = cut.tail;
-            if (!cut.found && args.a.size() == 2) {  // two names need no dashes
+  return {verb, [&args](const Cut&) -> std::variant<Args, int> {
+            if (args.b.empty() && args.a.size() == 2) {  // two names need no dashes
               args.b = {args.a[1]};
               args.a = {args.a[0]};
             }

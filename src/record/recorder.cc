@@ -496,8 +496,13 @@ void Recorder::finish_facts() {
   if (err_) copies = std::max(copies, err_->reader.copies());
   const RanksTrained trained =
       ranks_trained_of(tally_.ranks(), tally_.first_step_s(), tally_.last_step_s(), copies);
-  info_.ranks_trained = trained.count;
-  if (!trained.why.empty()) info_.ranks_why += (info_.ranks_why.empty() ? "" : "; ") + trained.why;
+  // Without a step, processes that lived and worked are all there is to go by; a failed command's
+  // may have got no further than reading its arguments.
+  const bool failed = ending_ && ending_->exit_status != 0;
+  const bool shown = tally_.first_step_s().has_value() || !failed;
+  if (shown) info_.ranks_trained = trained.count;
+  if (shown && !trained.why.empty())
+    info_.ranks_why += (info_.ranks_why.empty() ? "" : "; ") + trained.why;
   info_.facts = merge_facts({log, outputs, argv_facts_, background_.facts()}, trained.count);
 
   ReadStatistics statistics = out_->reader.statistics();
