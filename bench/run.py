@@ -86,7 +86,7 @@ def example_argv(python, work, out, steps):
     return argv
 
 
-def cost(folder, steps=900, block_s=8.0):
+def cost(folder, steps=900, block_s=3.0):
     python = python_with_torch()
     if python is None:
         print("cost: skipped, no Python with torch (RIGWISE_PYTHON or ./dev demo first)")
@@ -114,7 +114,7 @@ def cost(folder, steps=900, block_s=8.0):
     blocks = []  # (paused?, mean log step time)
     for (start, word), (end, _) in zip(marks, marks[1:]):
         inside = [math.log(b - a) for a, b in zip(times, times[1:]) if a > start + 0.5 and b < end and b > a]
-        if len(inside) >= 10:
+        if len(inside) >= 5:
             blocks.append((word == "paused", statistics.median(inside)))
     # each recorded block against the mean of its paused neighbours: slow drift cancels
     effects = [blocks[i][1] - (blocks[i - 1][1] + blocks[i + 1][1]) / 2 for i in range(1, len(blocks) - 1)
@@ -160,6 +160,9 @@ def planted(folder, repetitions=20, extra=5.0):
     results = [trial(folder, n, runs, extra) for n in range(repetitions)]
     found = sum(r["verdict"] == "slower" for r in results)
     effects = [r["effect"]["percent"] for r in results if r.get("effect")]
+    if not effects:
+        print(f"planted: no effect was measured: {results[0].get('verdict_why')}")
+        return
     print(f"planted: {found} of {repetitions} found with {runs} runs a side (pilot: {pilot['verdict']}, advised {needed});"
           f" effect {statistics.fmean(effects):+.1f} %, sd {statistics.pstdev(effects):.1f}   bar: at least 18")
 

@@ -1,6 +1,6 @@
 """A stand-in for a training loop: fixed arithmetic a step on one core, printed the way trainers print.
 
-    python workload.py --steps 150 --work 60 --extra-percent 5
+    python workload.py --steps 80 --extra-percent 5
 
 Every step hashes a fixed number of bytes, so its time follows the machine's speed and nothing else; --extra-percent adds that
 share of work to every step (a planted slowdown). Prints one dict line a step on stdout.
@@ -21,8 +21,8 @@ def step(chunks):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--work", type=int, default=1200, help="chunks of 16 KiB hashed a step")
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--work", type=int, default=3600, help="chunks of 16 KiB hashed a step")
     parser.add_argument("--extra-percent", type=float, default=0.0)
     args = parser.parse_args()
     chunks = round(args.work * (1 + args.extra_percent / 100))

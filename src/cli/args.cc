@@ -170,6 +170,7 @@ Verb add_compare(CLI::App& app, CompareArgs& args) {
   verb->add_option("--lab", args.lab, "The sealed statement")->capture_default_str();
   example(verb, "rigwise compare single -- two-gpu");
   return {verb, [&args](const Cut&) -> std::variant<Args, int> {
+            std::erase(args.b, "");  // what CLI11 makes of a bare --against
             if (args.b.empty() && args.a.size() == 2) {  // two names need no dashes
               args.b = {args.a[1]};
               args.a = {args.a[0]};

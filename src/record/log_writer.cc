@@ -24,7 +24,7 @@ using std::chrono::milliseconds;
 constexpr std::size_t kQueueBytes = std::size_t{8} << 20;
 constexpr std::size_t kKeepWarmBytes = std::size_t{256} << 10;
 constexpr std::size_t kWriteBytes = std::size_t{1} << 20;
-constexpr double kMarkEvery_s = 0.02;
+constexpr double kMarkEvery_s = 0.002;
 constexpr double kRetryEvery_s = 0.5;
 constexpr double kStalledAfter_s = 1.0;
 constexpr double kWaitAllowed_s = 2.0, kWaitAllowedShare = 0.01;

@@ -4,7 +4,7 @@
 // Files of the run directory that it owns, for each stream NAME ("out", "err"):
 //   log/NAME.log       the bytes
 //   log/NAME.idx.csv   offset_bytes,t_s: the first offset_bytes bytes had been received at t_s;
-//                      at most 50 rows a second
+//                      at most 500 rows a second
 //   log/NAME.lost.csv  offset_bytes,lost_bytes,t_s: behind the first offset_bytes bytes of the log,
 //                      lost_bytes bytes are missing (only there when something was lost)
 //   keeper.json        how the command ended, by the keeper's own word
