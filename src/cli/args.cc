@@ -8,6 +8,7 @@
 #include <iostream>
 
 #include "base/text.h"
+#include "run/layout.h"
 
 namespace rigwise::cli {
 
@@ -102,9 +103,15 @@ Verb add_run(CLI::App& app, RunArgs& args) {
                   "run: no command given",
                   "write it behind two dashes: rigwise run --name single -- python train.py");
             }
+            if (!(args.interval_s > 0))
+              return usage("run: --interval nan is no time", "--interval 1");
             if (args.name.empty()) {
               const std::string& program = args.command[0];
               args.name = program.substr(program.rfind('/') + 1);
+            } else if (!layout::is_run_name(args.name)) {
+              // refused before anything starts: an unrecorded 8 hours would be the worse answer
+              return usage("'" + clean_text(args.name, 120) + "' cannot name a run",
+                           "use letters, digits, '.', '_' and '-', at most 100");
             }
             return args;
           }};
@@ -170,7 +177,7 @@ Verb add_compare(CLI::App& app, CompareArgs& args) {
   verb->add_option("--lab", args.lab, "The sealed statement")->capture_default_str();
   example(verb, "rigwise compare single -- two-gpu");
   return {verb, [&args](const Cut&) -> std::variant<Args, int> {
-            std::erase(args.b, "");  // what CLI11 makes of a bare --against
+            std::erase(args.b, "");                      // what CLI11 makes of a bare --against
             if (args.b.empty() && args.a.size() == 2) {  // two names need no dashes
               args.b = {args.a[1]};
               args.a = {args.a[0]};

@@ -28,6 +28,7 @@ struct Facts {
   const Run* run = nullptr;
   double wall_s = 0;
   bool ended = false;
+  bool unwatched_end = false;  // the recorder died first: nobody saw what came after
   Rows<StepRecord> step_rows = {};
   Rows<Event> events = {};
   StepsSeen seen = {};
@@ -151,7 +152,11 @@ Result<Facts> gather(const Run& run) {
   Facts facts;
   facts.run = &run;
   facts.wall_s = run.wall_s;
-  facts.ended = run.state == RunState::finished || run.info.ending.has_value();
+  facts.unwatched_end = std::any_of(
+      run.missing.begin(), run.missing.end(),
+      [](const auto& missing) { return lower(missing).find("recorder") != std::string::npos; });
+  facts.ended =
+      (run.state == RunState::finished || run.info.ending.has_value()) && !facts.unwatched_end;
   RW_TRY(facts.step_rows, read_steps(run));
   RW_TRY(facts.events, read_events(run));
   facts.seen = see_steps(facts.step_rows, facts.wall_s);
@@ -283,6 +288,7 @@ LedgerRow compute_row(const Facts& facts, const Split& split) {
 
 /// Was anybody looking at the file system? A run whose samples exist had its recorder.
 bool checkpoints_watched(const Facts& facts) {
+  if (facts.unwatched_end) return false;
   for (const auto& missing : facts.run->missing) {
     const std::string small = lower(missing);
     if (small.find("inotify") != std::string::npos ||
@@ -317,6 +323,10 @@ LedgerRow checkpoint_row(const Facts& facts, const Split& split) {
 }
 
 LedgerRow evaluation_row(const Facts& facts, const Split& split) {
+  if (facts.evaluations == 0 && facts.unwatched_end) {
+    return not_known(LedgerClass::evaluation, "the recorder died before the command did",
+                     "record the run again");
+  }
   if (facts.evaluations == 0) {
     return zero(LedgerClass::evaluation, How::measured, "the log tells of none");
   }
@@ -330,7 +340,9 @@ LedgerRow evaluation_row(const Facts& facts, const Split& split) {
 LedgerRow teardown_row(const Facts& facts, const Split& split) {
   if (!facts.ended) {
     return not_known(LedgerClass::teardown,
-                     facts.run->state == RunState::running ? "still running" : "the end is lost",
+                     facts.run->state == RunState::running ? "still running"
+                     : facts.unwatched_end ? "the recorder died before the command did"
+                                           : "the end is lost",
                      "");
   }
   LedgerRow row = known(LedgerClass::teardown, split.teardown, How::measured);
@@ -540,7 +552,7 @@ void close_sum(std::vector<LedgerRow>& rows, double wall_s) {
     if (*row.seconds < 1e-9 && row.cls == LedgerClass::unexplained) row.seconds = *row.seconds;
     row.low_s = std::min(row.low_s.value_or(*row.seconds), *row.seconds);
     row.high_s = std::max(row.high_s.value_or(*row.seconds), *row.seconds);
-    row.saves_at_most_s = *row.high_s;
+    row.saves_at_most_s = std::min(*row.high_s, wall_s);
   }
 }
 

@@ -37,6 +37,7 @@ void say(int fd, const std::string& line) {
 void mask(Environment& environment, const Secrets& secrets) {
   for (auto& [name, value] : environment.variables) value = secrets.mask(value);
   for (auto& [name, value] : environment.facts) value = secrets.mask(value);
+  for (auto& what : environment.missing) what = secrets.mask(what);
 }
 
 }  // namespace

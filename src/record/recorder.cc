@@ -67,7 +67,7 @@ RunInfo identity_of(const Launch& launch, const RecordOptions& options, const Se
   RunInfo info;
   info.name = launch.name;
   info.command = secrets.mask_argv(launch.argv);
-  info.cwd = working_directory();
+  info.cwd = secrets.mask(working_directory());
   info.host = host_name();
   info.start_unix_s = launch.start_unix_s;
   info.start_monotonic_s = launch.start_monotonic_s;

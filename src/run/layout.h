@@ -2,6 +2,7 @@
 // describes them).
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -46,6 +47,16 @@ inline std::string environment_file(const std::string& host) {
 }
 inline std::string rig_file(const std::string& host) {
   return "rig/" + host + ".json";
+}
+
+/// Letters, digits, '.', '_' and '-'; at most 100, not led by '.' or '-': safe as a folder's name.
+inline bool is_run_name(std::string_view name) {
+  const auto good = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  };
+  return !name.empty() && name.size() <= 100 && name.front() != '.' && name.front() != '-' &&
+         std::all_of(name.begin(), name.end(), good);
 }
 
 }  // namespace rigwise::layout

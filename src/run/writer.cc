@@ -75,15 +75,6 @@ void AppendFile::append(std::string_view rows) {
 
 namespace {
 
-bool good_name(std::string_view name) {
-  const auto good = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
-  };
-  return !name.empty() && name.size() <= 100 && name.front() != '.' && name.front() != '-' &&
-         std::all_of(name.begin(), name.end(), good);
-}
-
 std::string stamp(double start_unix_s) {
   const auto seconds = static_cast<std::time_t>(start_unix_s);
   std::tm local = {};
@@ -129,7 +120,7 @@ std::map<std::string, std::string> digests_of(const fs::path& dir) {
 }  // namespace
 
 Result<RunWriter> RunWriter::create(const fs::path& root, RunInfo info) {
-  if (!good_name(info.name)) {
+  if (!layout::is_run_name(info.name)) {
     return Error{Errc::usage, "'" + clean_text(info.name, 120) + "' cannot name a run",
                  "use letters, digits, '.', '_' and '-', at most 100"};
   }
