@@ -97,6 +97,8 @@ Verb add_run(CLI::App& app, RunArgs& args) {
             const std::vector<std::string> rest = verb->remaining();
             if (!rest.empty() && rest[0].starts_with("-")) return unknown_flag(*verb, rest[0]);
             args.command = rest;
+            // a command that began before the dashes keeps them: rigwise run uv run -- train.py
+            if (cut.found && !rest.empty()) args.command.emplace_back("--");
             args.command.insert(args.command.end(), cut.tail.begin(), cut.tail.end());
             if (args.command.empty()) {
               return usage(

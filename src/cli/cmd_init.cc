@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/verbs.h"
 #include "rigwise/decide.h"
@@ -91,8 +92,8 @@ int cmd_init(const InitArgs& args) {
   const auto sealed = read_lab(args.lab);
   if (!sealed) return fail(sealed.error());
   if (args.json) {
-    return print(fmt::format("{{\"schema\": 1, \"lab\": \"{}\", \"hash\": \"{}\"}}\n", args.lab,
-                             sealed->hash));
+    const Json json = {{"schema", 1}, {"lab", args.lab}, {"hash", sealed->hash}};
+    return print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   }
   const std::string name = sealed->baseline.empty() ? "NAME" : sealed->baseline;
   return print(fmt::format("{}: sealed, {} ({})\n  next: rigwise run --name {} -- YOUR COMMAND\n",

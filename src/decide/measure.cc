@@ -458,6 +458,11 @@ Measurement measure(const Threshold& threshold, const DecideInput& input) {
     measured.why = "no finished run of the option";
     return measured;
   }
+  if (threshold.metric == Metric::wall_clock && !threshold.work && input.comparison &&
+      !input.comparison->wall_blockers.empty()) {
+    measured.why = "wall times are not comparable: " + input.comparison->wall_blockers.front();
+    return measured;
+  }
   if (threshold.relative) {
     auto found = is_rate_or_pace(threshold.metric) ? from_effect(threshold, input)
                                                    : wall_from_effect(threshold, input);
