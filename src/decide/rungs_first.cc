@@ -193,8 +193,9 @@ Holds single_run(const Situation& s) {
   bool stable = false;
   for (const auto* ledger : s.a.ledgers) {
     steps = std::max(steps, ledger->steps.value_or(0));
-    const double half_s = ledger->step_time_half_width_s.value_or(0);
-    stable = stable || (ledger->step_time_s && half_s <= kStableHalfWidth * *ledger->step_time_s);
+    const auto& half_s = ledger->step_time_half_width_s;  // absent: too few steps to tell
+    stable = stable ||
+             (ledger->step_time_s && half_s && *half_s <= kStableHalfWidth * *ledger->step_time_s);
   }
   if (steps < kLeastSteps) {
     return single_first(

@@ -229,7 +229,7 @@ void Recorder::take_from_keeper() {
     if (received.closed) {
       keeper_.reset();
       keeper_died_ = !drained_;
-      if (command_ <= 0) drained_ = true;  // nothing was started, nothing will come
+      if (command_ <= 0 || ending_) drained_ = true;  // nothing (more) will come
       return;
     }
     if (!received.message) return;
