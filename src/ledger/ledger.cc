@@ -549,7 +549,6 @@ void close_sum(std::vector<LedgerRow>& rows, double wall_s) {
   }
   for (auto& row : rows) {
     if (!row.seconds) continue;
-    if (*row.seconds < 1e-9 && row.cls == LedgerClass::unexplained) row.seconds = *row.seconds;
     row.low_s = std::min(row.low_s.value_or(*row.seconds), *row.seconds);
     row.high_s = std::max(row.high_s.value_or(*row.seconds), *row.seconds);
     row.saves_at_most_s = std::min(*row.high_s, wall_s);
