@@ -1,0 +1,369 @@
+"""Drafts what a captured log states, one function a format; draft() picks it by the case's "drafter" or framework.
+
+Each returns (expect, summary, checkpoints) as the corpus format has them. The patterns are exact for one trainer's
+release: they are meant to fail loudly on another, not to be general.
+"""
+
+import ast
+import re
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
+BAR = re.compile(r"(?:(?P<what>[^|\r\n]*?):?\s+|^)(?P<percent>\d+)%\|[^|]*\|\s*(?P<at>\d+)/(?P<all>\d+) \[[\d:]+<[\d:?]+,\s*(?P<rate>[\d.]+|\?)(?P<unit>it/s|s/it)(?:, (?P<more>[^\]]*))?\]")
+DICT = re.compile(r"\{'[^{}]*\}")
+
+
+def pieces(text):
+    """Return the pieces between line ends and carriage returns, without escape sequences."""
+    return re.split(r"\r\n|\n|\r", ANSI.sub("", text))
+
+
+def number(value):
+    """Return int or float of a printed number; nan and the infinities as strings, as JSON has none."""
+    if isinstance(value, str):
+        value = value.replace(",", "")
+        value = int(value) if re.fullmatch(r"-?\d+", value) else float(value)
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    return value
+
+
+def rate(match):
+    """Return the rate of a bar as an entry's field; nothing for the placeholder "?it/s"."""
+    if match["rate"] == "?":
+        return {}
+    return {"steps_per_s" if match["unit"] == "it/s" else "step_time_s": number(match["rate"])}
+
+
+def python_dict(text):
+    """Return a printed dict; bare nan and inf become strings."""
+    return ast.literal_eval(re.sub(r"(?<=: )(-?)(nan|inf)\b", r"'\1\2'", text))
+
+
+HF_FIELDS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "lr", "epoch": "epoch", "step_time": "step_time_s",
+             "train_tokens_per_second": "tokens_per_s", "memory(GiB)": "mem_gib", "train_speed(s/it)": "step_time_s"}
+HF_SUMMARY = {"train_runtime": "train_runtime_s", "train_samples_per_second": "train_samples_per_s",
+              "train_steps_per_second": "train_steps_per_s"}
+
+
+def hf(case, text):
+    """Trainers on top of the Hugging Face Trainer: bars of case["steps"], dicts with quoted numbers."""
+    expect, summary, checkpoints, told = [], {}, [], 0
+    for piece in pieces(text):
+        rank = re.match(r"\[(?:default|rank)(\d+)\]:", piece)
+        own = {"rank": int(rank[1])} if rank else {}
+        found = [(m.start(), "bar", m) for m in BAR.finditer(piece)] + [(m.start(), "dict", m) for m in DICT.finditer(piece)]
+        for _, kind, match in sorted(found, key=lambda f: f[0]):
+            if kind == "bar":
+                if int(match["all"]) == case["steps"] and rate(match):
+                    expect.append({"step": int(match["at"]), **rate(match), **own, "kind": "progress"})
+                continue
+            values = {k: number(v) if k != "epoch" or v != "" else v for k, v in python_dict(match[0]).items()
+                      if isinstance(v, (int, float)) or re.fullmatch(r"[-+]?(\d[\d.]*(e[-+]?\d+)?|nan|inf)", str(v))}
+            if "train_samples_per_second" in values:
+                summary = {new: values[old] for old, new in HF_SUMMARY.items() if old in values}
+                summary["extra"] = {"train_loss_mean": values["train_loss"]} if "train_loss" in values else {}
+                continue
+            is_eval = any(k.startswith("eval_") for k in values)
+            entry = {}
+            if is_eval:
+                entry = {k: values[k] for k in ("epoch", "eval_loss") if k in values}
+                may = {new: [values[old]] for old, new in (("eval_samples_per_second", "samples_per_s"), ("eval_steps_per_second", "steps_per_s")) if old in values}
+            else:
+                entry = {new: values[old] for old, new in HF_FIELDS.items() if old in values}
+                may = {}
+            if not is_eval and "step" not in values and "every" in case:
+                told += 1  # the step that the trainer logged; the bar before the line may be steps ahead of it
+                entry["step_ctx"] = told * case["every"]
+            rest = {k: v for k, v in values.items() if k not in HF_FIELDS and k not in ("eval_loss", "eval_samples_per_second", "eval_steps_per_second")}
+            expect.append({**entry, **own, "kind": "eval" if is_eval else "train", **({"may": may} if may else {}), **({"extra": rest} if rest else {})})
+        saved = re.search(r"Saving model checkpoint to (\S+)", piece)
+        if saved:
+            checkpoints.append(saved[1])
+    finish(expect, summary)
+    if summary and any(e["kind"] == "progress" and e["step"] == case["steps"] for e in expect):
+        summary["total_steps"] = case["steps"]
+    return expect, summary or None, checkpoints
+
+
+def finish(expect, summary):
+    """Put the last training loss into a summary that the log prints."""
+    if summary:
+        losses = [e["loss"] for e in expect if e["kind"] == "train" and "loss" in e]
+        if losses:
+            summary["final_loss"] = losses[-1]
+
+
+def lines_by(pattern, build):
+    """Return a drafter that makes one entry of each line that the pattern matches."""
+    compiled = re.compile(pattern)
+
+    def drafter(case, text):
+        expect = [build(m) for m in (compiled.search(p) for p in pieces(text)) if m]
+        return expect, None, saves(case, text)
+
+    return drafter
+
+
+def saves(case, text):
+    """Return the paths that the case's "saved" pattern finds, in order."""
+    return re.findall(case["saved"], ANSI.sub("", text)) if "saved" in case else []
+
+
+def fields(text, separator=":"):
+    """Return the name-number pairs of "name: 0.1 name2: 3"."""
+    return {k: number(v) for k, v in re.findall(rf"([\w/@-]+)\s*{separator}\s*(-?[\d.]+(?:e[-+]?\d+)?|nan|inf)(?![\w.])", text)}
+
+
+def xgboost(case, text):
+    """[round]<tab>train-logloss:0.5<tab>eval-auc:0.7; the last metric of the evaluation set decides early stopping."""
+    expect = []
+    for piece in pieces(text):
+        match = re.match(r"\[(\d+)\]\t(.*)", piece)
+        if match:
+            values = fields(match[2])
+            loss = next(k for k in values if k in ("train-logloss", "validation_0-rmse"))
+            val = next(k for k in values if k in ("eval-logloss", "validation_1-rmse"))
+            # A named objective metric on the training rows is the loss; a reader may leave it, as the name is free.
+            may = {"loss": [values[loss]]}
+            expect.append({"step": int(match[1]), "eval_loss": values[val], "kind": "train", "may": may,
+                           "extra": {k: v for k, v in values.items() if k != val}})
+    return expect, None, []
+
+
+def lightgbm(case, text):
+    """[2]<tab>training's auc: 0.9<tab>training's binary_logloss: 0.5<tab>valid_1's ..., then the best iteration again."""
+    expect, summary = [], None
+    for piece in pieces(text):
+        match = re.match(r"\[(\d+)\]\t(training's.*)", piece)
+        if match:
+            values = {f"{a} {b}": number(v) for a, b, v in re.findall(r"(\w+)'s (\w+): ([\d.]+)", match[2])}
+            expect.append({"step": int(match[1]), "eval_loss": values["valid_1 binary_logloss"], "kind": "train",
+                           "may": {"loss": [values["training binary_logloss"]]}, "extra": values})
+    return expect, summary, []
+
+
+def catboost(case, text):
+    """0:<tab>learn: 0.6<tab>test: 0.6<tab>best: 0.6 (0)<tab>total: 1ms<tab>remaining: 3ms; loss names are not printed."""
+    expect = []
+    for piece in pieces(text):
+        match = re.match(r"(\d+):\tlearn: ([\d.]+)\ttest: ([\d.]+)\tbest: ([\d.]+) \((\d+)\)", piece)
+        if match:
+            expect.append({"step": int(match[1]), "loss": number(match[2]), "eval_loss": number(match[3]), "kind": "train",
+                           "extra": {"best": number(match[4])}})
+    return expect, None, []
+
+
+def keras(case, text):
+    """Bars "4/5 ━━━ 0s 12ms/step - accuracy: 0.9 - loss: 0.2" redrawn by backspace or return; verbose 2 one line an epoch."""
+    expect, epoch = [], None
+    units = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+    for piece in re.split(r"\r\n|\n|\r|\x08+", ANSI.sub("", text)):
+        header = re.match(r"Epoch (\d+)/\d+", piece)
+        if header:
+            epoch = int(header[1])
+        told = re.match(r"Epoch (\d+): val_loss improved from \S+ to ([\d.]+), saving", piece)
+        if told:
+            expect.append({"epoch": int(told[1]), "eval_loss": number(told[2]), "kind": "checkpoint"})
+        told = re.match(r"Epoch (\d+): ReduceLROnPlateau reducing learning rate to ([\d.]+)\.", piece)
+        if told:
+            expect.append({"kind": "progress", "may": {"epoch": [int(told[1])], "lr": [number(told[2])]}})
+        match = re.match(r"\s*(\d+)/(\d+) (?:[━\s]+\d+s|- \d+s -) (\d+)(us|ms|s)/step - (.*)", piece)
+        if not match:
+            continue
+        values, pace = fields(match[5]), round(number(match[3]) * units[match[4]], 9)
+        if int(match[2]) == case["eval_steps"]:  # evaluate() prints as fit() does: only the missing header tells
+            expect.append({"kind": "eval", "may": {"eval_loss": [values["loss"]], "loss": [values["loss"]], "step": [int(match[1])],
+                                                   "step_time_s": [pace], "epoch": [epoch]}})
+            continue
+        names = {"loss": "loss", "val_loss": "eval_loss", "learning_rate": "lr"}
+        expect.append({"epoch": epoch, "step_time_s": pace, **{new: values[old] for old, new in names.items() if old in values},
+                       "kind": "train", "may": {"step": [int(match[1])]}, "extra": {k: v for k, v in values.items() if k not in names}})
+    return expect, None, saves(case, text)
+
+
+def skorch(case, text):
+    """The table of PrintLog: "epoch train_loss valid_acc valid_loss cp dur", best values coloured."""
+    expect, columns = [], None
+    for piece in pieces(text):
+        words = piece.split()
+        if words[:1] == ["epoch"]:
+            columns = words
+        elif columns and words and re.fullmatch(r"\d+", words[0]) and len(words) >= len(columns) - 1:
+            row = dict(zip([c for c in columns if c != "cp"], [w for w in words if w != "+"]))
+            expect.append({"epoch": int(row["epoch"]), "loss": number(row["train_loss"]), "eval_loss": number(row["valid_loss"]),
+                           **({"lr": number(row["event_lr"])} if "event_lr" in row else {}), "kind": "train",
+                           "may": {"step": [int(row["epoch"])]},
+                           "extra": {k: number(v) for k, v in row.items() if k in ("valid_acc", "roc_auc", "dur")}})
+    return expect, None, []
+
+
+def fastai(case, text):
+    """The table of epochs: "epoch train_loss valid_loss accuracy time", and a bar a part (| epoch 1: 50% | ...)."""
+    expect, columns = [], None
+    for piece in pieces(text):
+        words = piece.split()
+        if words[:2] == ["epoch", "train_loss"]:
+            columns = words
+        elif columns and len(words) == len(columns) and re.fullmatch(r"\d+", words[0]):
+            row = dict(zip(columns, words))
+            expect.append({"epoch": int(row["epoch"]), "loss": number(row["train_loss"]), "eval_loss": number(row["valid_loss"]),
+                           "kind": "train", "may": {"step": [int(row["epoch"])]}, "extra": {"accuracy": number(row["accuracy"])}})
+    return expect, None, []
+
+
+def stable_baselines(case, text):
+    """Boxed tables of group/ and name rows; evaluation tables hold eval/ rows only."""
+    expect, box = [], None
+    for piece in pieces(text):
+        if re.fullmatch(r"-{10,}", piece.strip()):
+            if box:
+                expect.append(box_entry(box))
+                box = None
+            else:
+                box = {}
+            continue
+        row = re.match(r"\|\s+(\S+)\s*\|\s*(\S*)\s*\|", piece.strip())
+        if box is not None and row and row[2]:
+            box[row[1]] = number(row[2])
+        elif box is not None and not row:
+            box = None
+    return [e for e in expect if e], None, saves(case, text)
+
+
+def box_entry(box):
+    """Return the entry of one table."""
+    entry = {"step": box["total_timesteps"]} if "total_timesteps" in box else {}
+    if "fps" in box:
+        entry["samples_per_s"] = box["fps"]
+    if "loss" in box:
+        entry["loss"] = box["loss"]
+    if "learning_rate" in box:
+        entry["lr"] = box["learning_rate"]
+    entry["kind"] = "train" if "fps" in box or "loss" in box else "eval"
+    if "iterations" in box or "n_updates" in box:
+        entry["may"] = {"step": [box[k] for k in ("iterations", "n_updates") if k in box]}
+    entry["extra"] = {k: v for k, v in box.items() if k not in ("total_timesteps", "fps", "loss", "learning_rate")}
+    return entry
+
+
+def spacy(case, text):
+    """Columns E # LOSS TEXTCAT CATS_SCORE SCORE; a loss a component, no total."""
+    expect, columns = [], None
+    for piece in pieces(text):
+        if piece.startswith("E ") and " # " in piece:
+            columns = re.split(r"\s{2,}", piece.strip())
+        row = re.match(r"\s*(\d+)\s+(\d+)\s+([\d.\s]+)$", piece)
+        if columns and row:
+            values = dict(zip(columns, [row[1], row[2], *row[3].split()]))
+            expect.append({"step": int(row[2]), "epoch": int(row[1]), "kind": "train",
+                           "may": {"loss": [number(v) for k, v in values.items() if k.startswith("LOSS")]},
+                           "extra": {k.lower(): number(v) for k, v in values.items() if k not in ("E", "#")}})
+    return expect, None, re.findall(r"Saved pipeline to output directory\s+(\S+)", ANSI.sub("", text))
+
+
+LOOP = re.compile(r"step (\d+)/8 \| loss ([\d.]+) \| grad norm ([\d.]+) \| lr (\S+) \| ([\d.]+) ms/step")
+
+
+def ranks(case, text):
+    """The plain loop of ddp_loop.py: two ranks, "[rank 0]" or torchrun's own "[default0]:" before it."""
+    expect = []
+    for piece in pieces(text):
+        at = 0
+        for match in LOOP.finditer(piece):
+            rank = re.findall(r"\[(?:rank ?|default)(\d+)\]", piece[at:match.start()])
+            at = match.end()
+            expect.append({"step": int(match[1]), "loss": number(match[2]), "grad_norm": number(match[3]), "lr": number(match[4]),
+                           "step_time_s": round(number(match[5]) / 1000, 8), **({"rank": int(rank[-1])} if rank else {}), "kind": "train"})
+    return expect, None, saves(case, text)
+
+
+REACHED = re.compile(r"Epoch (\d+), global step (\d+): '(\w+)' reached ([\d.]+) \(best [\d.]+\), saving model to '([^']+)'")
+
+
+def lightning_values(text, separator):
+    """Return the metrics behind a bar; the epoch's mean is the loss, the step's value is accepted too."""
+    values = fields(text, separator)
+    out, may = {}, {}
+    if "train_loss_epoch" in values:
+        out["loss"] = values["train_loss_epoch"]
+        if "train_loss_step" in values:
+            may["loss"] = [values["train_loss_step"]]
+    elif "train_loss_step" in values:
+        out["loss"] = values["train_loss_step"]
+    if "val_loss" in values:
+        out["eval_loss"] = values["val_loss"]
+    return out, may
+
+
+def lightning_bar(epoch, at, pace, text, separator):
+    """Return the entry of one refresh; at 0 the metrics are the last epoch's, so nothing is required."""
+    values, may = lightning_values(text, separator)
+    may["step"] = [at]
+    if at == 0:
+        for name, value in values.items():
+            may.setdefault(name, []).append(value)
+        may["epoch"] = [epoch]
+        if pace.get("steps_per_s") == 0:
+            may["steps_per_s"] = [0]
+        return {"kind": "progress", "may": may}
+    return {"epoch": epoch, **pace, **values, "kind": "train" if values else "progress", "may": may}
+
+
+def lightning(case, text):
+    """tqdm bars "Epoch 0: 33%|#| 2/6 [..., v_num=0, train_loss_step=2.9]", the checkpoint line glued behind, the CSV file."""
+    expect, columns = [], None
+    for piece in pieces(text):
+        for match in re.finditer(r"Epoch (\d+):\s+\d+%\|[^|]*\| (\d+)/6 \[[\d:]+<[\d:?]+,\s*([\d.]+|\?)(it/s|s/it)([^\]]*)", piece):
+            pace = {} if match[3] == "?" else {"steps_per_s" if match[4] == "it/s" else "step_time_s": number(match[3])}
+            expect.append(lightning_bar(int(match[1]), int(match[2]), pace, match[5].split("Epoch")[0], "="))
+        match = REACHED.search(piece)
+        if match:
+            expect.append({"step": int(match[2]), "epoch": int(match[1]), "eval_loss": number(match[4]), "kind": "checkpoint"})
+        if piece.startswith("epoch,step,"):
+            columns = piece.split(",")
+        elif columns and piece.count(",") == len(columns) - 1:
+            row = {k: number(v) for k, v in zip(columns, piece.split(",")) if v}
+            loss = row.get("train_loss_epoch", row.get("train_loss_step"))
+            expect.append({"step": row["step"], "epoch": row["epoch"], **({"loss": loss} if loss is not None else {"eval_loss": row["val_loss"]}),
+                           "kind": "train" if loss is not None else "eval"})
+    return expect, None, [m[4] for m in REACHED.findall(ANSI.sub("", text))]
+
+
+def lightning_rich(case, text):
+    """Frames "Epoch 0/1 ━━━ 6/6 0:00:00 • 0:00:00 397.81it/s v_num: 0.000" whose metric column wraps over the lines below."""
+    flat = ANSI.sub("", text)
+    expect = []
+    for match in re.finditer(r"Epoch (\d+)/\d+ [\s━╸╺]+(\d+)/6 \S+ • \S+ ([\d.]+)it/s(?P<more>.*?)(?=Epoch|`|\Z)|" + REACHED.pattern, flat, re.S):
+        if match["more"] is None:
+            expect.append({"step": int(match[6]), "epoch": int(match[5]), "eval_loss": number(match[8]), "kind": "checkpoint"})
+        else:
+            expect.append(lightning_bar(int(match[1]), int(match[2]), {"steps_per_s": number(match[3])}, match["more"], ":"))
+    return expect, None, [m[4] for m in REACHED.findall(flat)]
+
+
+def accelerate_loop(case, text):
+    """One bar with loss and lr over all epochs; evaluation by the logger, with the rank in its prefix."""
+    expect = []
+    for piece in pieces(text):
+        for match in re.finditer(r"\| (\d+)/(\d+) \[[\d:]+<[\d:?]+,\s*([\d.]+)(it/s|s/it), loss=([\d.]+), lr=([\d.e-]+)\]|"
+                                 r"\[RANK (\d+)\] epoch (\d+): perplexity: ([\d.]+) eval_loss: ([\d.]+)", piece):
+            if match[1]:
+                expect.append({"step": int(match[1]), "steps_per_s" if match[4] == "it/s" else "step_time_s": number(match[3]),
+                               "loss": number(match[5]), "lr": number(match[6]), "kind": "train"})
+            else:
+                expect.append({"epoch": int(match[8]), "eval_loss": number(match[10]), "rank": int(match[7]), "kind": "eval",
+                               "extra": {"perplexity": number(match[9])}})
+    last = [e for e in expect if e["kind"] == "train"][-1]
+    summary = {"may": {"total_steps": [last["step"]], "final_loss": [last["loss"]]}}
+    return expect, summary, re.findall(r"Saving current state to (\S+)", ANSI.sub("", text))
+
+
+DRAFTERS = {"hf-trainer": hf, "trl": hf, "sentence-transformers": hf, "setfit": hf, "llama-factory": hf, "axolotl": hf, "ms-swift": hf,
+            "xgboost": xgboost, "lightgbm": lightgbm, "catboost": catboost, "keras": keras, "skorch": skorch, "fastai": fastai,
+            "stable-baselines3": stable_baselines, "spacy": spacy, "torchrun-example": ranks, "lightning": lightning,
+            "lightning-rich": lightning_rich, "accelerate-example": accelerate_loop}
+
+
+def draft(case, text):
+    """Return (expect, summary, checkpoints) of a log of this case."""
+    return DRAFTERS[case.get("drafter", case["framework"])](case, text)
