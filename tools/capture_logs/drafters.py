@@ -198,7 +198,8 @@ def skorch(case, text):
 
 
 def fastai(case, text):
-    """The table of epochs: "epoch train_loss valid_loss accuracy time", and a bar a part (| epoch 1: 50% | ...)."""
+    """The table of epochs: "epoch train_loss valid_loss accuracy time"; bars "Epoch 1/3 : |#-| 33.33% [2/6 00:00<00:00... 0.6949]"
+    of training and validation whose number has no name (the smoothed training loss)."""
     expect, columns = [], None
     for piece in pieces(text):
         words = piece.split()
@@ -208,6 +209,12 @@ def fastai(case, text):
             row = dict(zip(columns, words))
             expect.append({"epoch": int(row["epoch"]), "loss": number(row["train_loss"]), "eval_loss": number(row["valid_loss"]),
                            "kind": "train", "may": {"step": [int(row["epoch"])]}, "extra": {"accuracy": number(row["accuracy"])}})
+        bar = re.match(r"Epoch (\d+)/\d+ : \|[^|]*\| [\d.]+% \[(\d+)/\d+ [\d:]+<[\d:?]+(?:\.\.\. ([\d.]+))?\]", piece)
+        if bar:
+            expect.append({"kind": "progress", "may": {"epoch": [int(bar[1])], "step": [int(bar[2])], **({"loss": [number(bar[3])]} if bar[3] else {})}})
+        better = re.match(r"Better model found at epoch (\d+) with valid_loss value: ([\d.]+)\.", piece)
+        if better:
+            expect.append({"kind": "eval", "may": {"epoch": [int(better[1])], "eval_loss": [number(better[2])]}})
     return expect, None, []
 
 
@@ -215,6 +222,13 @@ def stable_baselines(case, text):
     """Boxed tables of group/ and name rows; evaluation tables hold eval/ rows only."""
     expect, box = [], None
     for piece in pieces(text):
+        told = re.match(r"Eval num_timesteps=(\d+), episode_reward=([\d.-]+)", piece)
+        if told:
+            expect.append({"kind": "eval", "may": {"step": [int(told[1])]}, "extra": {"episode_reward": number(told[2])}})
+        bar = re.search(r"(\d+)/384\s+\[ \S+ < \S+ , ([\d,]+|\?) it/s \]", piece)
+        if bar:  # environment steps; drawn again after each printed line
+            pace = {} if bar[2] == "?" else {"steps_per_s": [number(bar[2])], "samples_per_s": [number(bar[2])]}
+            expect.append({"kind": "progress", "may": {"step": [int(bar[1])], **pace}})
         if re.fullmatch(r"-{10,}", piece.strip()):
             if box:
                 expect.append(box_entry(box))
@@ -358,10 +372,112 @@ def accelerate_loop(case, text):
     return expect, summary, re.findall(r"Saving current state to (\S+)", ANSI.sub("", text))
 
 
+def ignite(case, text):
+    """Logger lines "Epoch[1] Iteration[4/8] Loss: 4.50" (the counter runs over all epochs, its total does not) and the bar."""
+    expect = []
+    for piece in pieces(text):
+        for match in re.finditer(r"Epoch\[(\d+)\] Iteration\[(\d+)/\d+\] Loss: ([\d.]+)|"
+                                 r"Validation Results - Epoch: (\d+) Avg loss: ([\d.]+)|"
+                                 r"Epoch\[(\d+)\] Complete\. Time taken: 00:00:([\d.]+)|"
+                                 r"(?:Epoch \[(\d+)/\d+\]: )?\[(\d+)/8\]\s+\d+%\|[^,\[|]*(?:, loss=([\d.]+))? \[", piece):
+            if match[1]:
+                expect.append({"epoch": int(match[1]), "loss": number(match[3]), "kind": "train", "may": {"step": [int(match[2])]}})
+            elif match[4]:
+                expect.append({"epoch": int(match[4]), "eval_loss": number(match[5]), "kind": "eval"})
+            elif match[6]:
+                expect.append({"kind": "summary", "may": {"epoch": [int(match[6])]}, "extra": {"epoch_time_s": number(match[7])}})
+            elif match[10]:
+                expect.append({"epoch": int(match[8]), "loss": number(match[10]), "kind": "train", "may": {"step": [int(match[9])]}})
+            else:
+                expect.append({"kind": "progress", "may": {"step": [int(match[9])], "epoch": [int(match[8])] if match[8] else []}})
+    return expect, None, []
+
+
+def mmengine(case, text):
+    """Epoch(train) [1][ 4/12]  lr: 5.0000e-02  eta: 0:00:00  time: 0.0020  data_time: 0.0007  loss: 0.7491"""
+    expect = []
+    for piece in pieces(text):
+        match = re.search(r"Epoch\((train|val)\) \[(\d+)\]\[\s*(\d+)/\d+\]\s+(.*)", piece)
+        if not match:
+            continue
+        values = fields(re.sub(r"eta: \S+", "", match[4]))
+        if match[1] == "train":
+            expect.append({"epoch": int(match[2]), "lr": values["lr"], "step_time_s": values["time"], "loss": values["loss"], "kind": "train",
+                           "may": {"step": [int(match[3])]}, "extra": {"data_time_s": values["data_time"]}})
+        else:
+            expect.append({"kind": "eval", "may": {"epoch": [int(match[2])], "step": [int(match[3])], "step_time_s": [values["time"]]},
+                           "extra": {k: v for k, v in values.items() if k == "accuracy"}})
+    return expect, None, [f"epoch {n}" for n in re.findall(r"Saving checkpoint at (\d+) epochs", text)]
+
+
+def jax_loop(case, text):
+    """A bar whose loss is refreshed before its counter, and absl lines glued behind it."""
+    expect = []
+    for piece in pieces(text):
+        for match in re.finditer(r"\| (\d+)/12 \[[\d:]+<[\d:?]+,\s*([\d.]+|\?)(it/s|s/it), loss=([\d.]+)\]|"
+                                 r"\] step = (\d+), loss = ([\d.]+), grad_norm = ([\d.]+), steps_per_sec = ([\d.]+)", piece):
+            if match[1]:
+                pace = {} if match[2] == "?" else {"steps_per_s" if match[3] == "it/s" else "step_time_s": number(match[2])}
+                expect.append({"step": int(match[1]), **pace, "loss": number(match[4]), "kind": "train"})
+            else:
+                expect.append({"step": int(match[5]), "loss": number(match[6]), "grad_norm": number(match[7]),
+                               "steps_per_s": number(match[8]), "kind": "train"})
+    return expect, None, []
+
+
+def sklearn(case, text):
+    """MLPClassifier: "Iteration 1, loss = 0.7"; GradientBoosting: a table of Iter, Train Loss, OOB Improve."""
+    expect = []
+    for piece in pieces(text):
+        match = re.match(r"Iteration (\d+), loss = ([\d.]+)|Validation score: ([\d.]+)|\s+(\d+)\s+([\d.]+)\s+(-?[\d.]+)\s+([\d.]+)s$", piece.rstrip())
+        if match and match[1]:
+            expect.append({"step": int(match[1]), "loss": number(match[2]), "kind": "train"})
+        elif match and match[3]:
+            expect.append({"kind": "eval", "extra": {"validation_score": number(match[3])}})
+        elif match:
+            expect.append({"step": int(match[4]), "loss": number(match[5]), "kind": "train", "extra": {"oob_improve": number(match[6])}})
+    return expect, None, []
+
+
+def mlx(case, text):
+    """Iter 3: Train loss 5.6, Learning Rate 1e-05, It/sec 30, Tokens/sec 900, Trained Tokens 90, Peak mem 0.01 GB"""
+    expect = []
+    for piece in pieces(text):
+        match = re.search(r"Iter (\d+): Train loss ([\d.]+), Learning Rate (\S+), It/sec ([\d.]+), Tokens/sec ([\d.]+), "
+                          r"Trained Tokens (\d+), Peak mem ([\d.]+) GB", piece)
+        if match:
+            expect.append({"step": int(match[1]), "loss": number(match[2]), "lr": number(match[3]), "steps_per_s": number(match[4]),
+                           "tokens_per_s": number(match[5]), "mem_gib": number(match[7]), "kind": "train",
+                           "extra": {"trained_tokens": int(match[6])}})
+        match = re.search(r"Iter (\d+): Val loss ([\d.]+), Val took", piece)
+        if match:
+            expect.append({"step": int(match[1]), "eval_loss": number(match[2]), "kind": "eval"})
+    return expect, None, saves(case, text)
+
+
+def torchtune(case, text):
+    """StdoutLogger "Step 1 | loss:5.7 lr:0.0005 tokens_per_second_per_gpu:9" and the bar "1|2|Loss: 5.7:  33%|"."""
+    expect = []
+    for piece in pieces(text):
+        for match in re.finditer(r"Step (\d+) \| (loss:.*)|(\d+)\|(\d+)\|Loss: ([\d.]+):\s+\d+%\|[^|]*\| (\d+)/\d+ \[[\d:]+<[\d:?]+,\s*([\d.]+|\?)(it/s|s/it)", piece):
+            if match[1]:
+                values = fields(match[2])
+                entry = {"step": int(match[1])}
+                for old, new in (("loss", "loss"), ("lr", "lr"), ("grad_norm", "grad_norm"), ("tokens_per_second_per_gpu", "tokens_per_s")):
+                    if old in values:
+                        entry[new] = values[old]
+                expect.append({**entry, "scope": "per_device", "kind": "train"})
+            else:
+                pace = {} if match[7] == "?" else {"steps_per_s" if match[8] == "it/s" else "step_time_s": number(match[7])}
+                expect.append({"epoch": int(match[3]), "step": int(match[4]), "loss": number(match[5]), **pace, "kind": "train"})
+    return expect, None, saves(case, text)
+
+
 DRAFTERS = {"hf-trainer": hf, "trl": hf, "sentence-transformers": hf, "setfit": hf, "llama-factory": hf, "axolotl": hf, "ms-swift": hf,
             "xgboost": xgboost, "lightgbm": lightgbm, "catboost": catboost, "keras": keras, "skorch": skorch, "fastai": fastai,
             "stable-baselines3": stable_baselines, "spacy": spacy, "torchrun-example": ranks, "lightning": lightning,
-            "lightning-rich": lightning_rich, "accelerate-example": accelerate_loop}
+            "lightning-rich": lightning_rich, "accelerate-example": accelerate_loop,
+            "pytorch-ignite": ignite, "mmengine": mmengine, "flax": jax_loop, "scikit-learn": sklearn, "mlx": mlx, "torchtune": torchtune}
 
 
 def draft(case, text):

@@ -1,6 +1,7 @@
 """fastai: a tabular-size learner, its table of epochs (fastprogress), a checkpoint callback."""
 
 import torch
+import fastai.callback.schedule  # noqa: F401  (gives the learner fit_one_cycle)
 from fastai.callback.tracker import SaveModelCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner

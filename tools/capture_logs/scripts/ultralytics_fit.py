@@ -4,11 +4,24 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
+import torchvision
 from PIL import Image
 from ultralytics import YOLO
 
 
+def plain_nms(boxes, scores, limit):
+    """Non-maximum suppression for a torchvision that lacks its compiled half (see site/sitecustomize.py)."""
+    order, kept = scores.argsort(descending=True), []
+    while len(order):
+        kept.append(order[0])
+        order = order[1:][torchvision.ops.box_iou(boxes[order[:1]], boxes[order[1:]])[0] <= limit]
+    return torch.stack(kept) if kept else order
+
+
 def main():
+    if not torchvision.extension._has_ops():
+        torchvision.ops.nms = plain_nms
     source = np.random.default_rng(0)
     for part in ("train", "val"):
         Path(f"data/images/{part}").mkdir(parents=True, exist_ok=True)
