@@ -174,6 +174,21 @@ void disk_nearly_full(const FindingInput& input, Findings& out) {
   }
 }
 
+void checkpoint_torn(const FindingInput& input, Findings& out) {
+  const TornCheckpoints& torn = input.torn;
+  if (torn.count == 0) return;
+  std::string claim =
+      fmt::format("{} {} torn", torn.count, torn.count == 1 ? "checkpoint is" : "checkpoints are");
+  if (!torn.name.empty()) {
+    claim += fmt::format("{}: {}", torn.count == 1 ? "" : ", the last of them",
+                         clean_text(torn.name, 120));
+  }
+  if (!torn.why.empty()) claim += fmt::format(" ({})", clean_text(torn.why, 120));
+  if (torn.last) claim += ". It is the newest one: a restart would go back to the one before";
+  out.push_back(finding("checkpoint-torn", torn.last ? Severity::critical : Severity::warning,
+                        claim + ".", {torn.evidence}));
+}
+
 void clock_jumped(const FindingInput& input, Findings& out) {
   for (const auto& host : input.hosts) {
     if (!host.jump_s || std::fabs(*host.jump_s) < ledger_rule("clock-jumped").limit) continue;
@@ -217,6 +232,7 @@ std::vector<Finding> ledger_findings(const FindingInput& input) {
   other_programs(input, out);
   clocks_held(input, out);
   disk_nearly_full(input, out);
+  checkpoint_torn(input, out);
   clock_jumped(input, out);
   no_steps(input, out);
   step_stalled(input, out);

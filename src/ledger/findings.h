@@ -10,6 +10,14 @@
 
 namespace rigwise {
 
+/// Checkpoints of which something is missing: they cannot be loaded.
+struct TornCheckpoints {
+  std::int64_t count = 0;
+  bool last = false;                // the newest one is torn
+  std::string name = {}, why = {};  // of the last torn one
+  Evidence evidence = {};
+};
+
 struct FindingInput {
   const Run* run = nullptr;
   const StepsSeen* steps = nullptr;
@@ -19,6 +27,7 @@ struct FindingInput {
   std::vector<HostView> hosts = {};
   std::vector<FileSystemView> file_systems = {};
   double largest_checkpoint_bytes = 0;
+  TornCheckpoints torn = {};
   std::int64_t bad_rows = 0;  // of steps.csv and events.csv
 };
 

@@ -40,6 +40,7 @@ struct Facts {
   std::int64_t saves = 0;
   double save_bytes = 0, largest_save_bytes = 0;
   std::int64_t open_saves = 0;
+  TornCheckpoints torn = {};
   Evidence save_evidence = {}, evaluation_evidence = {};
   std::optional<double> train_end_s = {};
   std::vector<HostView> hosts = {};
@@ -114,6 +115,13 @@ void read_log_events(Facts& facts) {
     if (event.kind == EventKind::checkpoint && event.how != "log") {
       ++facts.saves;
       if (event.state == "open") ++facts.open_saves;
+      facts.torn.last = event.state == "torn";
+      if (facts.torn.last) {
+        ++facts.torn.count;
+        facts.torn.name = event.name;
+        facts.torn.why = event.detail;
+        extend(facts.torn.evidence, facts.events.file, line);
+      }
       const auto bytes = static_cast<double>(event.size_bytes.value_or(0));
       facts.save_bytes += bytes;
       facts.largest_save_bytes = std::max(facts.largest_save_bytes, bytes);
@@ -318,6 +326,7 @@ LedgerRow checkpoint_row(const Facts& facts, const Split& split) {
   }
   row.note += *row.seconds > 0 ? ", steps stood still" : ", steps did not stand still";
   if (facts.open_saves > 0) row.note += ", one not finished";
+  if (facts.torn.count > 0) row.note += fmt::format(", {} torn", facts.torn.count);
   row.evidence = {facts.save_evidence};
   return row;
 }
@@ -673,6 +682,7 @@ Result<Ledger> make_ledger(const Run& run) {
     }
   }
   input.largest_checkpoint_bytes = facts.largest_save_bytes;
+  input.torn = facts.torn;
   input.bad_rows = facts.step_rows.bad_rows + facts.events.bad_rows;
   ledger.findings = ledger_findings(input);
   return ledger;

@@ -52,7 +52,9 @@ struct GpuTrack {
         const auto& before = (*last).*kCauses[i].counter_s;
         if (!now || !before) continue;
         counted = true;
-        const double added_s = std::clamp(*now - *before, 0.0, sample.t_s - last->t_s);
+        // Rows of a damaged table may go back in time: nothing was added in such a stretch.
+        const double added_s =
+            std::clamp(*now - *before, 0.0, std::max(0.0, sample.t_s - last->t_s));
         by_cause_s[i] += added_s;
         tick.held_s = std::max(tick.held_s, added_s);  // causes overlap
       }

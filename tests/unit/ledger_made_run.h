@@ -83,13 +83,15 @@ class Maker {
     add(record);
   }
 
-  void checkpoint(double from_s, double to_s, double bytes = 312e6) {
+  void checkpoint(double from_s, double to_s, double bytes = 312e6,
+                  const std::string& state = "complete") {
     Event event;
     event.t_s = from_s;
     event.t_end_s = to_s;
     event.kind = EventKind::checkpoint;
     event.name = "out/checkpoint";
-    event.state = "complete";
+    event.state = state;
+    if (state == "torn") event.detail = "model.safetensors is shorter than its header says";
     event.size_bytes = static_cast<std::int64_t>(bytes);
     event.files = 8;
     event.how = "filesystem";

@@ -126,6 +126,23 @@ TEST(Ledger, CheckpointsCountOnlyWhereStepsStoodStill) {
   EXPECT_FALSE(has_finding(ledger, "step-stalled"));
 }
 
+TEST(Ledger, TornCheckpointsAreTold) {
+  const Folder folder;
+  Maker maker(folder.path(), "torn");
+  const double end_s = maker.bar(10, 200, 0.5, [](int) { return 0.0; });
+  maker.checkpoint(40, 41);
+  maker.checkpoint(end_s + 0.1, end_s + 4.1, 100e6, "torn");
+  maker.train_end(end_s + 4.5);
+  maker.host(end_s + 6);
+  const Ledger ledger = ledger_of(maker.finish(end_s + 6));
+  const std::string& note = row(ledger, LedgerClass::checkpoint).note;
+  EXPECT_NE(note.find(", 1 torn"), std::string::npos) << note;
+  ASSERT_TRUE(has_finding(ledger, "checkpoint-torn"));
+  EXPECT_EQ(ledger.findings[0].id, "checkpoint-torn");
+  EXPECT_EQ(ledger.findings[0].severity, Severity::critical);
+  EXPECT_NE(ledger.findings[0].claim.find("shorter than its header says"), std::string::npos);
+}
+
 TEST(Ledger, EvaluationsFromTheLog) {
   const Folder folder;
   Maker maker(folder.path(), "evals");
