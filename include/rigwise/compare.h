@@ -105,6 +105,8 @@ struct Comparison {
   std::vector<std::string> runs_a = {}, runs_b = {};  // ids
   std::string name_a = {}, name_b = {};
   std::string factor = {};
+  // False: what is under test was not seen to differ, or nothing was named and no setting differs.
+  bool factor_shown = true;
   Comparable comparable = Comparable::yes;
   std::vector<ComparedField> fields =
       {};  // all that were looked at; differences and unknowns first

@@ -145,6 +145,7 @@ Result<Comparison> compare_sides(const std::vector<Run>& a, const std::vector<Ru
   comparison.name_a = side_a.name;
   comparison.name_b = side_b.name;
   comparison.factor = gate.factor;
+  comparison.factor_shown = gate.factor_shown;
   comparison.comparable = gate.comparable;
   comparison.fields = gate.fields;
   comparison.blockers = gate.blockers;

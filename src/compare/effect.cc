@@ -217,7 +217,11 @@ void give_verdict(const Difference& difference, const Gate& gate, const CompareO
   const bool matters = std::fabs(effect.percent) >= options.practical_percent;
   const std::string shown = interval_text(effect);
   comparison.likely = gate.capped;
-  const std::string caveat = gate.capped ? ", likely only: the caveats cap it" : "";
+  std::string caveat = gate.capped ? ", likely only: the caveats cap it" : "";
+  if (!gate.factor.empty() && !gate.factor_shown) {
+    caveat =
+        fmt::format(", likely only: {}, which is under test, was not seen to differ", gate.factor);
+  }
   if (excludes_zero && matters) {
     comparison.verdict = effect.percent < 0 ? Verdict::faster : Verdict::slower;
     comparison.verdict_why =

@@ -285,6 +285,7 @@ Result<std::string> find_factor(const Side& a, const Side& b, const CompareOptio
     const std::string word = lower(trim(split(*options.factor, '=')[0]));
     const std::string_view field = compare_rules::factor_field(word);
     if (!field.empty()) return std::string(field);
+    if (auto argument = argument_in_words(a, b, word); !argument.empty()) return argument;
     std::vector<std::string> names{"gpus", "ranks"};
     for (const FieldRule& rule : compare_rules::fact_rules()) names.emplace_back(rule.field);
     for (const FieldRule& rule : compare_rules::state_rules()) names.emplace_back(rule.field);
@@ -295,14 +296,18 @@ Result<std::string> find_factor(const Side& a, const Side& b, const CompareOptio
                  near_name ? fmt::format("did you mean '{}'?", *near_name)
                            : "for example ranks, precision, micro_batch, dataloader_workers"};
   }
+  std::string stated;  // by the statement; used at last even where it was not seen to differ
   for (const Side* side : {&b, &a}) {
     for (const RunData& run : side->runs) {
       if (!run.run->info.statement) continue;
-      const std::string field(compare_rules::factor_in_words(run.run->info.statement->option));
+      const std::string& option = run.run->info.statement->option;
+      const std::string field(compare_rules::factor_in_words(option));
       if (!field.empty() && differs(field)) return field;
+      if (auto argument = argument_in_words(a, b, option); !argument.empty()) return argument;
+      if (stated.empty()) stated = field;
     }
   }
-  if (!ranks_differ) return std::string();
+  if (!ranks_differ) return stated;
   for (const FieldRule& rule : compare_rules::fact_rules()) {
     const bool matters = rule.speed == Impact::blocks || rule.speed == Impact::caps;
     if (!matters || compare_rules::follows("ranks", rule.field)) continue;
@@ -310,7 +315,7 @@ Result<std::string> find_factor(const Side& a, const Side& b, const CompareOptio
     const Values vb = fact_values(b, std::string(rule.field));
     if (all_unknown(va) || all_unknown(vb) || known(va) == known(vb)) continue;
     if (is_named_content(rule.field) && equal_and_known(a, b, hash_of(rule.field))) continue;
-    return std::string();
+    return stated;
   }
   return std::string("ranks");
 }
@@ -368,13 +373,23 @@ void conclude(const Side& a, const Side& b, Gate& gate) {
   }
 }
 
+/// Fields [begin, end): does a setting differ there, or is one not comparable with itself?
+bool any_differs(const Gate& gate, std::size_t begin, std::size_t end) {
+  return std::any_of(gate.fields.begin() + static_cast<std::ptrdiff_t>(begin),
+                     gate.fields.begin() + static_cast<std::ptrdiff_t>(end),
+                     [](const ComparedField& field) { return field.a != field.b; });
+}
+
+/// What is said to be under test must be seen to differ: else the verdict is about something else.
 /// `--factor ranks=1,2` also says which values to expect.
 void check_factor(const Side& a, const Side& b, const CompareOptions& options, Gate& gate) {
   if (gate.factor.empty()) return;
   const auto found = std::find_if(gate.fields.begin(), gate.fields.end(),
                                   [&](const auto& field) { return field.is_factor; });
-  const bool differs = found != gate.fields.end() && found->a != found->b;
-  if (!differs) {
+  gate.factor_shown = found != gate.fields.end() && found->a != found->b;
+  if (!gate.factor_shown) {
+    gate.capped = true;
+    if (gate.comparable == Comparable::yes) gate.comparable = Comparable::caveats;
     gate.findings.push_back(
         {.id = "factor-does-not-differ",
          .severity = Severity::warning,
@@ -460,12 +475,16 @@ Result<Gate> judge(const Side& a, const Side& b, const CompareOptions& options) 
   for (const FieldRule& rule : compare_rules::fact_rules()) add_fact(rule, a, b, gate);
   const std::size_t facts = gate.fields.size();
   look_at_conditions(a, b, gate.factor, gate);
-  look_at_machines(a, b, gate.factor, gate);
+  const std::size_t conditions = gate.fields.size();
+  look_at_machines(a, b, gate);
+  look_at_arguments(a, b, gate);
+  gate.factor_shown =
+      any_differs(gate, 0, facts) || any_differs(gate, conditions, gate.fields.size());
   for (std::size_t i = facts; i < gate.fields.size(); ++i) {
     ComparedField& field = gate.fields[i];
     const std::string name = field.field.substr(0, field.field.find(':'));
-    if (field.a != field.b && (name == gate.factor || compare_rules::follows(gate.factor, name))) {
-      const bool is_factor = name == gate.factor;
+    const bool is_factor = name == gate.factor || field.field == gate.factor;
+    if (field.a != field.b && (is_factor || compare_rules::follows(gate.factor, name))) {
       field.is_factor = is_factor;
       field.speed = is_factor ? Impact::none : Impact::noted;
       field.loss = at_most(field.loss, Impact::caps);

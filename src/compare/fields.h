@@ -20,7 +20,8 @@ struct Side {
 };
 
 struct Gate {
-  std::string factor = {};  // what is under test; empty: nothing
+  std::string factor = {};   // what is under test; empty: nothing
+  bool factor_shown = true;  // see Comparison
   std::vector<ComparedField> fields = {};
   std::vector<std::string> blockers = {};  // of speed
   std::vector<std::string> loss_blockers = {};
@@ -48,7 +49,13 @@ std::string in_words(const Values& values);
 /// How the runs ended, ranks, capture, pauses, foreign load, throttling, order, cache.
 void look_at_conditions(const Side& a, const Side& b, const std::string& factor, Gate& gate);
 /// Hosts, devices, links, software, environment variables, code revision.
-void look_at_machines(const Side& a, const Side& b, const std::string& factor, Gate& gate);
+void look_at_machines(const Side& a, const Side& b, Gate& gate);
+
+/// Arguments of the two commands that differ and that no fact was read from, one field each:
+/// "argument:--prefetch". Those that only name an output are left out.
+void look_at_arguments(const Side& a, const Side& b, Gate& gate);
+/// The field of such an argument that `text` speaks of ("--prefetch 8", "prefetch"); else empty.
+std::string argument_in_words(const Side& a, const Side& b, std::string_view text);
 
 /// The share of the machine's CPU that other programs took during the steps; nothing unless both
 /// counters and the machine's size are known.

@@ -292,54 +292,9 @@ void look_at_variables(const Side& a, const Side& b, Gate& gate) {
   }
 }
 
-/// Arguments that differ, less those that other fields already speak of or that name an output.
-void look_at_commands(const Side& a, const Side& b, Gate& gate) {
-  const auto words = [](const RunData& run) {
-    std::vector<std::string> kept;
-    const auto& command = run.run->info.command;
-    for (std::size_t i = 0; i < command.size(); ++i) {
-      const std::string& word = command[i];
-      const std::string flag = word.substr(0, word.find('='));
-      if (flag.starts_with("--") && (flag.ends_with("output_dir") || flag.ends_with("output-dir") ||
-                                     flag.ends_with("run_name") || flag.ends_with("logging_dir"))) {
-        if (word == flag) ++i;
-        continue;
-      }
-      kept.push_back(word);
-    }
-    return clean_text(join(kept, " "), 2000);
-  };
-  const Values va = per_run(a, words), vb = per_run(b, words);
-  ComparedField field = lay(rule_of("command"), va, vb);
-  if (field.a == field.b) {
-    field.a = field.b = "the same";
-  } else {
-    // The words that only one side has: whole command lines are too long for a table.
-    const auto only = [](const std::string& mine, const std::string& other) {
-      std::multiset<std::string> theirs;
-      for (const auto word : split(other, ' ')) theirs.insert(std::string(word));
-      std::vector<std::string> kept;
-      for (const auto word : split(mine, ' ')) {
-        const auto found = theirs.find(std::string(word));
-        if (found == theirs.end()) {
-          kept.emplace_back(word);
-        } else {
-          theirs.erase(found);
-        }
-      }
-      return kept.empty() ? std::string("nothing more") : clean_text(join(kept, " "), 200);
-    };
-    const std::string text_a = field.a, text_b = field.b;
-    field.a = only(text_a, text_b);
-    field.b = only(text_b, text_a);
-  }
-  gate.fields.push_back(std::move(field));
-}
-
 }  // namespace
 
-void look_at_machines(const Side& a, const Side& b, const std::string& factor, Gate& gate) {
-  (void)factor;
+void look_at_machines(const Side& a, const Side& b, Gate& gate) {
   add(
       "host", a, b, gate, [](const RunData& run) { return run.run->info.host; }, "rig");
   add(
@@ -381,7 +336,6 @@ void look_at_machines(const Side& a, const Side& b, const std::string& factor, G
   };
   add("code_revision", a, b, gate, environment_fact("git_commit"), "env");
   add("code_changes", a, b, gate, environment_fact("git_dirty_hash"), "env");
-  look_at_commands(a, b, gate);
 }
 
 }  // namespace rigwise::compare_fields

@@ -233,6 +233,14 @@ bool is_rate_or_pace(Metric metric) {
          metric == Metric::steps_per_s || metric == Metric::step_time;
 }
 
+/// Does the figure mean the same only where steps are of equal size?
+bool counts_steps(const Threshold& threshold) {
+  if (threshold.metric == Metric::wall_clock) {
+    return !threshold.work || threshold.work_unit == "steps" || threshold.work_unit.empty();
+  }
+  return threshold.metric == Metric::steps_per_s || threshold.metric == Metric::step_time;
+}
+
 /// A ratio of rates or of step times from the comparison's effect: time per unit of work.
 std::optional<Measurement> from_effect(const Threshold& threshold, const DecideInput& input) {
   if (!input.comparison || !input.comparison->effect) return std::nullopt;
@@ -461,6 +469,13 @@ Measurement measure(const Threshold& threshold, const DecideInput& input) {
   if (threshold.metric == Metric::wall_clock && !threshold.work && input.comparison &&
       !input.comparison->wall_blockers.empty()) {
     measured.why = "wall times are not comparable: " + input.comparison->wall_blockers.front();
+    return measured;
+  }
+  if (counts_steps(threshold) && input.comparison &&
+      input.comparison->comparable == Comparable::per_sample) {
+    measured.why =
+        "the steps of the two hold different numbers of samples, so a step, or a number "
+        "of them, is not the same work";
     return measured;
   }
   if (threshold.relative) {

@@ -94,11 +94,39 @@ static std::optional<Threshold> stop_threshold(const std::string& text) {
   return std::nullopt;
 }
 
+static bool is_speed(Metric metric) {
+  return metric == Metric::wall_clock || metric == Metric::tokens_per_s ||
+         metric == Metric::samples_per_s || metric == Metric::steps_per_s ||
+         metric == Metric::step_time;
+}
+
+/// Speeds vary from run to run: a level holds where the spread was measured or is reckoned with.
+static bool is_sure(const Situation& s, Metric metric, const Measurement& measured) {
+  if (!is_speed(metric) || measured.level->repeated) return true;
+  const Comparison& comparison = *s.comparison();
+  return comparison.effect && comparison.effect->floor_percent.has_value();
+}
+
+/// Why the two sides say nothing about the option, whatever their figures; empty where they do.
+static std::string option_not_seen(const Situation& s) {
+  const Comparison& comparison = *s.comparison();
+  if (comparison.factor_shown) return "";
+  if (comparison.factor.empty()) {
+    return fmt::format(
+        "nothing that the records hold differs between {} and {}: they do not show "
+        "that the option was used",
+        s.baseline_name(), s.candidate_name());
+  }
+  return fmt::format("{}, which is under test, was not seen to differ between {} and {}",
+                     comparison.factor, s.baseline_name(), s.candidate_name());
+}
+
 Holds stop_condition(const Situation& s) {
   const auto stop = stop_threshold(s.input.statement.stop);
   if (!stop) return std::nullopt;
   const Measurement measured = measure(*stop, s.input);
   if (measured.state != "met" || !measured.level) return std::nullopt;
+  if (!is_sure(s, stop->metric, measured) || !option_not_seen(s).empty()) return std::nullopt;
   Outcome out;
   out.verdict = DecisionVerdict::stop;
   std::vector<Evidence> evidence = measured.evidence;
@@ -126,10 +154,10 @@ Holds loss_differs(const Situation& s) {
   return out;
 }
 
-static bool is_speed(Metric metric) {
-  return metric == Metric::wall_clock || metric == Metric::tokens_per_s ||
-         metric == Metric::samples_per_s || metric == Metric::steps_per_s ||
-         metric == Metric::step_time;
+static std::string same_batch_again(const Situation& s) {
+  return "use the same global batch on both sides (per-device batch times accumulation times "
+         "ranks), and " +
+         pair_again(s, 3);
 }
 
 /// Why a met threshold is not enough for "keep"; empty where it is.
@@ -139,13 +167,13 @@ static std::string short_of_keep(const Situation& s) {
     return "the global batches differ, so the two did not do the same training";
   }
   if (!s.seal.broken.empty()) return s.seal.broken;
+  if (auto unseen = option_not_seen(s); !unseen.empty()) return unseen;
   const bool speed = is_speed(s.threshold->metric);
   if (speed && comparison.verdict != Verdict::faster) {
     return "the difference between the two is not shown: " + comparison.verdict_why;
   }
   // An interval without measured spread already holds the floor; "met" then means above it.
-  const bool floored = comparison.effect && comparison.effect->floor_percent.has_value();
-  if (!s.measured.level->repeated && !floored && speed) {
+  if (!is_sure(s, s.threshold->metric, s.measured)) {
     return "it was not repeated: three runs a side show the spread";
   }
   return "";
@@ -194,12 +222,11 @@ Holds met_but(const Situation& s) {
   const Comparison& comparison = *s.comparison();
   if (why == s.seal.broken) {
     out.next_action = "leave the statement as it is now and " + pair_again(s, 3);
+  } else if (why == option_not_seen(s)) {
+    out.next_action = fmt::format("look at how {} was started (rigwise runs show {}), then {}",
+                                  s.candidate_name(), s.candidate_name(), pair_again(s, 3));
   } else if (comparison.comparable == Comparable::per_sample) {
-    out.next_action = !comparison.smallest_change.empty()
-                          ? comparison.smallest_change
-                          : "use the same global batch on both sides (per-device batch times "
-                            "accumulation times ranks), and " +
-                                pair_again(s, 3);
+    out.next_action = same_batch_again(s);
   } else {
     out.next_action = pair_again(s, std::max(3, comparison.runs_needed.value_or(3)));
   }
@@ -341,10 +368,9 @@ Holds missed_for_unknown_reason(const Situation& s) {
 
 Holds measured_short(const Situation& s) {
   if (!s.missed()) return std::nullopt;
-  const Comparison& comparison = *s.comparison();
-  const bool sure = s.measured.level->repeated ||
-                    (comparison.effect && comparison.effect->floor_percent.has_value());
-  if (!sure && is_speed(s.threshold->metric)) return std::nullopt;
+  if (!is_sure(s, s.threshold->metric, s.measured) || !option_not_seen(s).empty()) {
+    return std::nullopt;
+  }
   Outcome out;
   out.verdict = DecisionVerdict::stop;
   out.reasons.push_back(missed_sentence(s));
@@ -367,13 +393,21 @@ Holds not_shown(const Situation& s) {
     out.reasons.push_back({fmt::format("{} is not decided: {} ({}).", threshold_text(s),
                                        level_text(*s.threshold, *s.measured.level), s.measured.why),
                            std::move(evidence)});
+    const std::string unseen = option_not_seen(s);
+    if (!unseen.empty()) {
+      out.reasons.push_back({upper_first(unseen) + ".", both_sides(s, "run.json")});
+    }
     const int runs = std::max(3, s.comparison()->runs_needed.value_or(3));
-    out.next_action = pair_again(s, runs);
+    out.next_action = unseen.empty() ? pair_again(s, runs)
+                                     : fmt::format("look at how {} was started, then {}",
+                                                   s.candidate_name(), pair_again(s, runs));
   } else {
     out.reasons.push_back({fmt::format("{} cannot be measured from these runs: {}.",
                                        threshold_text(s), s.measured.why),
                            std::move(evidence)});
-    out.next_action = "make the runs show it, then " + pair_again(s, 3);
+    out.next_action = s.comparison()->comparable == Comparable::per_sample
+                          ? same_batch_again(s)
+                          : "make the runs show it, then " + pair_again(s, 3);
   }
   return out;
 }

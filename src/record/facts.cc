@@ -579,11 +579,14 @@ std::vector<Fact> merge_facts(const std::vector<std::vector<Fact>>& sources,
     std::stable_sort(facts.begin(), facts.end(),
                      [](const Fact* a, const Fact* b) { return standing(*a) < standing(*b); });
     Fact winner = *facts.front();
-    for (std::size_t i = 1; i < facts.size(); ++i)
+    for (std::size_t i = 1; i < facts.size(); ++i) {
       if (!same_value(facts[i]->value, winner.value)) {
         winner.source += fmt::format(" ({} says {})", facts[i]->source, facts[i]->value);
         break;  // one other opinion is enough to look
       }
+      // Which flag it was is kept: compare must not take it for an argument that nothing reads.
+      if (facts[i]->source.starts_with("argv ")) winner.source += ", " + facts[i]->source;
+    }
     merged.push_back(std::move(winner));
   }
   const auto number = [&](std::string_view key) -> std::optional<double> {

@@ -67,7 +67,8 @@ std::string decision_story(const Page& page, const Answer& answer) {
     std::string asked = "<p>" + html_text(statement.threshold) + " <span class=\"quiet\">" +
                         html_text(sealed_in_words(statement, page.links.runs())) + "</span></p>";
     for (const std::string& amendment : decision.amendments)
-      asked += "<p class=\"warn\">Changed later: " + html_text(full_stop(safe(amendment))) + "</p>";
+      asked +=
+          "<p class=\"warn\">About the seal: " + html_text(full_stop(safe(amendment))) + "</p>";
     story(out, "Asked for", asked);
   }
   story(out, "Shown",

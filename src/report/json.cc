@@ -310,7 +310,8 @@ std::string comparison_json(const Comparison& comparison) {
                    {"name_b", comparison.name_b},
                    {"runs_a", comparison.runs_a},
                    {"runs_b", comparison.runs_b},
-                   {"factor", comparison.factor}};
+                   {"factor", comparison.factor},
+                   {"factor_shown", comparison.factor_shown}};
   put_text(document, "smallest_change", comparison.smallest_change);
   document["likely"] = comparison.likely;
   if (!comparison.wall_blockers.empty()) document["wall_blockers"] = comparison.wall_blockers;

@@ -34,7 +34,7 @@ std::string decision_text(const Decision& decision, const TextStyle& style) {
   }
   out += hang("  You asked for: ", asked, width);
   for (const std::string& amendment : decision.amendments)
-    out += hang("  Changed later: ", full_stop(safe(amendment)), width);
+    out += hang("  About the seal: ", full_stop(safe(amendment)), width);
 
   const std::string base = sentences(decision.baseline_result, 2);
   const std::string candidate = sentences(decision.candidate_result, 2);

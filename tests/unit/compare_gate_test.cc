@@ -145,6 +145,50 @@ TEST(CompareGate, TheFactorIsNoMismatch) {
   EXPECT_TRUE(has_finding(none, "factor-does-not-differ"));
 }
 
+TEST(CompareGate, WhatIsUnderTestMustBeSeenToDiffer) {
+  const Folder folder;
+  const Comparison named = against(folder, [](Made&) {}, {.factor = "precision"});
+  EXPECT_FALSE(named.factor_shown);
+  EXPECT_EQ(named.comparable, Comparable::caveats);
+  // A statement's field that both sides share, and nothing else that differs.
+  const Comparison sealed = against(folder, [](Made& b) {
+    b.more = [](RunWriter&, RunInfo& info) {
+      info.statement = Statement{.option = "four data-loader workers"};
+    };
+  });
+  EXPECT_EQ(sealed.factor, "dataloader_workers");
+  EXPECT_FALSE(sealed.factor_shown);
+  // The same command twice names nothing and differs in nothing; no caveat comes of it.
+  const Comparison same = against(folder, [](Made&) {});
+  EXPECT_FALSE(same.factor_shown);
+  EXPECT_EQ(same.comparable, Comparable::yes);
+}
+
+TEST(CompareGate, ArgumentsThatNoFactReadsAreShownAndCap) {
+  const Folder folder;
+  const auto differ = [](Made& b) {
+    b.command = {"python", "train.py", "--prefetch", "8", "--output_dir", "out/b", "--seed", "42"};
+  };
+  const Comparison found = against(folder, differ);
+  const ComparedField* field = field_of(found, "argument:--prefetch");
+  ASSERT_NE(field, nullptr);
+  EXPECT_EQ(field->a, "not given");
+  EXPECT_EQ(field->b, "8");
+  EXPECT_EQ(field->speed, Impact::caps);
+  EXPECT_EQ(found.comparable, Comparable::caveats);
+  // An output's name is no setting, and --seed is a fact.
+  EXPECT_EQ(field_of(found, "argument:--output_dir"), nullptr);
+  EXPECT_EQ(field_of(found, "argument:--seed"), nullptr);
+  // Named, it is what is under test.
+  for (const char* word : {"prefetch", "--prefetch"}) {
+    const Comparison named = against(folder, differ, {.factor = word});
+    EXPECT_EQ(named.factor, "argument:--prefetch");
+    EXPECT_TRUE(named.factor_shown);
+    EXPECT_TRUE(field_of(named, "argument:--prefetch")->is_factor);
+    EXPECT_EQ(named.comparable, Comparable::yes);
+  }
+}
+
 TEST(CompareGate, RanksAreNotTakenForTheFactorBesideOtherDifferences) {
   const Folder folder;
   const Comparison comparison = against(folder, [](Made& b) {

@@ -399,6 +399,47 @@ TEST(Ladder, StopConditionThatIsAThresholdIsTested) {
                  keep, "keep");
 }
 
+// Steps of unlike size: neither "stop" nor "keep" may rest on a step's time.
+TEST(Ladder, StepsOfAnotherBatchDecideNothing) {
+  const Folder folder;
+  Statement statement = good_statement();
+  int at = 0;
+  for (const char* threshold : {"step_time <= 0.2s", "steps_per_s >= 4", "steps_per_s >= 1.2x",
+                                "wall_clock(3000 steps) <= 1min"}) {
+    statement.threshold = threshold;
+    statement.stop = "stop if steps_per_s < 1.1x";
+    SideSpec a = single(), b = two(0.55);
+    b.global_batch = 16;
+    a.statement = b.statement = statement;
+    const made::fs::path root = folder.path() / std::to_string(++at);
+    const Decision decision =
+        decided(input_of(statement, make_side(root / "a", a), make_side(root / "b", b)));
+    EXPECT_EQ(decision.verdict, DecisionVerdict::not_shown) << threshold << " " << decision.rung;
+    EXPECT_NE(decision.next_action.find("the same global batch"), std::string::npos)
+        << decision.next_action;
+  }
+}
+
+// An option that the record does not show was used is neither kept nor given up.
+TEST(Ladder, AnOptionThatWasNotSeenToDifferDecidesNothing) {
+  const Folder folder;
+  Statement statement = good_statement();
+  statement.option = "eight data-loader workers";
+  statement.reason = "the input waits shrink, and with them the step time";
+  int at = 0;
+  for (const double step_s : {0.29, 0.5}) {  // met, missed
+    SideSpec a = single(), b = two(step_s);
+    b.ranks = 1;
+    a.statement = b.statement = statement;
+    const made::fs::path root = folder.path() / std::to_string(++at);
+    const Decision decision =
+        decided(input_of(statement, make_side(root / "a", a), make_side(root / "b", b)));
+    EXPECT_EQ(decision.verdict, DecisionVerdict::not_shown) << decision.rung;
+    EXPECT_NE(decision.next_action.find("how two-gpu was started"), std::string::npos)
+        << decision.next_action;
+  }
+}
+
 TEST(Ladder, AnAmendedThresholdIsShownAndNeverKept) {
   const Folder folder;
   Statement sealed = good_statement();
@@ -511,6 +552,7 @@ TEST(Ladder, KeepNeedsEveryCondition) {
   EXPECT_NE(changed([](Comparison& c) { c.comparable = Comparable::no; }), DecisionVerdict::keep);
   EXPECT_NE(changed([](Comparison& c) { c.comparable = Comparable::per_sample; }),
             DecisionVerdict::keep);
+  EXPECT_NE(changed([](Comparison& c) { c.factor_shown = false; }), DecisionVerdict::keep);
   EXPECT_NE(changed([](Comparison& c) { c.verdict = Verdict::inconclusive; }),
             DecisionVerdict::keep);
   EXPECT_NE(changed([](Comparison& c) { c.verdict = Verdict::not_comparable; }),
