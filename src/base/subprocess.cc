@@ -36,6 +36,20 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
   out.push_back(nullptr);
   return out;
 }
+/// A child of our own group is asked first: it may have children that it must end itself.
+void end_late(pid_t pid, bool share_group) {
+  constexpr int kPatience_ms = 10000, kLook_ms = 20;
+  int status = 0;
+  if (share_group) {
+    ::kill(pid, SIGTERM);
+    for (int waited = 0; waited < kPatience_ms; waited += kLook_ms) {
+      if (::waitpid(pid, &status, WNOHANG) == pid) return;
+      ::poll(nullptr, 0, kLook_ms);
+    }
+  }
+  ::kill(share_group ? pid : -pid, SIGKILL);
+  ::waitpid(pid, &status, 0);
+}
 }  // namespace
 
 Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
@@ -63,7 +77,8 @@ Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes,
-                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+                           static_cast<short>((options.share_group ? 0 : POSIX_SPAWN_SETPGROUP) |
+                                              POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK));
   sigset_t all, none;
   sigfillset(&all);
   sigemptyset(&none);
@@ -130,8 +145,7 @@ Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
     ::poll(nullptr, 0, 2);
   }
   if (late) {
-    ::kill(-pid, SIGKILL);
-    ::waitpid(pid, &status, 0);
+    end_late(pid, options.share_group);
     return Error{Errc::unavailable,
                  argv[0] + ": no answer within " + std::to_string(options.limit.count()) + " ms"};
   }

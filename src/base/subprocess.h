@@ -24,9 +24,13 @@ struct ProcessOptions {
   std::optional<std::filesystem::path> cwd = {};
   std::string input = {};                   // given on stdin, which is else empty
   std::vector<std::string> extra_env = {};  // "NAME=value" on top of our own
+  // Long work that belongs to the caller's terminal: it stays in our process group, so that Ctrl-C
+  // reaches it, and at the limit it is asked to end before it is killed.
+  bool share_group = false;
 };
 
-/// Runs argv (looked up on PATH, no shell). At the limit the child's process group is killed.
+/// Runs argv (looked up on PATH, no shell). At the limit the child's process group (the child
+/// alone, where the group is shared) is killed.
 /// Errors: not_found (no such program), unavailable (time limit), io.
 Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
                                   const ProcessOptions& options = {});

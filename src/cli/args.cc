@@ -35,6 +35,20 @@ Cut cut_at_dashes(int argc, char** argv) {
   return cut;
 }
 
+/// The flags that every verb knows may also stand in front of it: rigwise --runs DIR ledger
+/// two-gpu.
+void behind_the_verb(std::vector<std::string>& words) {
+  std::size_t count = 0;
+  while (count < words.size() &&
+         (words[count] == "--json" || words[count].starts_with("--runs="))) {
+    ++count;
+  }
+  if (count + 1 < words.size() && words[count] == "--runs") count += 2;
+  if (count == 0 || count >= words.size() || words[count].starts_with("-")) return;
+  std::rotate(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(count),
+              words.begin() + static_cast<std::ptrdiff_t>(count) + 1);
+}
+
 void common(CLI::App* verb, Common& into) {
   verb->add_option("--runs", into.runs, "Folder of the runs (else $RIGWISE_RUNS, else ./runs)")
       ->type_name("DIR");
@@ -86,8 +100,8 @@ Verb add_run(CLI::App& app, RunArgs& args) {
   verb->add_option("--interval", args.interval_s, "Seconds between samples")
       ->check(CLI::Range(0.05, 3600.0))
       ->capture_default_str();
-  verb->add_option("--lab", args.lab, "The sealed statement to keep with the run")
-      ->capture_default_str();
+  verb->add_option("--lab", args.lab,
+                   "The sealed statement to keep with the run (default: lab.toml)");
   verb->add_flag("--detach", args.detach, "Return at once; rigwise attach NAME comes back to it");
   verb->add_flag("--quiet", args.quiet, "Print no closing lines");
   example(verb,
@@ -176,7 +190,7 @@ Verb add_compare(CLI::App& app, CompareArgs& args) {
   verb->add_option("--practical", args.practical_percent,
                    "Smallest effect in percent worth a verdict (default 2)")
       ->check(CLI::Range(0.1, 50.0));
-  verb->add_option("--lab", args.lab, "The sealed statement")->capture_default_str();
+  verb->add_option("--lab", args.lab, "The sealed statement (default: lab.toml)");
   example(verb, "rigwise compare single -- two-gpu");
   return {verb, [&args](const Cut&) -> std::variant<Args, int> {
             std::erase(args.b, "");                      // what CLI11 makes of a bare --against
@@ -217,9 +231,9 @@ Verb add_decide(CLI::App& app, DecideArgs& args) {
   CLI::App* verb =
       app.add_subcommand("decide", "The decision record: Markdown, JSON and one HTML page");
   common(verb, args);
-  verb->add_option("--lab", args.lab, "The sealed statement")->capture_default_str();
+  verb->add_option("--lab", args.lab, "The sealed statement (default: lab.toml)");
   verb->add_option("--baseline", args.baseline, "Name of the baseline runs (else lab.toml's)");
-  verb->add_option("--option", args.option,
+  verb->add_option("--option,--candidate", args.option,
                    "Name of the runs with the option (else lab.toml's candidate)");
   example(verb, "rigwise decide --baseline single --option two-gpu");
   return {verb, [&args](const Cut&) { return args; }};
@@ -243,7 +257,7 @@ Verb add_demo(CLI::App& app, DemoArgs& args) {
 }  // namespace
 
 std::variant<Args, int> parse_args(int argc, char** argv) {
-  const Cut cut = cut_at_dashes(argc, argv);
+  Cut cut = cut_at_dashes(argc, argv);
   CLI::App app("rigwise: where the seconds of a fine-tuning run went, and what would buy them back",
                "rigwise");
   app.set_version_flag("--version", "rigwise " RIGWISE_VERSION);
@@ -264,6 +278,7 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
                                    add_runs(app, runs),       add_ledger(app, ledger, fail_on),
                                    add_compare(app, compare), add_decide(app, decide)};
 
+  behind_the_verb(cut.head);
   if (!cut.head.empty() && cut.head[0].starts_with("-") && cut.head.size() > 1) {
     return usage("flags stand behind the verb", "rigwise VERB " + clean_text(cut.head[0], 80) +
                                                     " …; verbs: " + join(verbs_of(app), ", "));

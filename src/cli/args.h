@@ -27,11 +27,14 @@ struct Common {
   bool json = false;
 };
 
+/// --lab FILE; without it ./lab.toml, which need not be there.
+using Lab = std::optional<std::string>;
+
 struct RunArgs : Common {
   std::string name = {};
   std::vector<std::string> command = {};
   double interval_s = 1;
-  std::string lab = "lab.toml";
+  Lab lab = {};
   bool detach = false, quiet = false;
 };
 struct AttachArgs : Common {
@@ -49,7 +52,7 @@ struct CompareArgs : Common {
   std::vector<std::string> a = {}, b = {};
   std::optional<std::string> factor = {};
   std::optional<double> floor_percent = {}, practical_percent = {};
-  std::string lab = "lab.toml";
+  Lab lab = {};
 };
 struct InitArgs : Common {
   std::string lab = "lab.toml";
@@ -58,7 +61,7 @@ struct InitArgs : Common {
   bool force = false;
 };
 struct DecideArgs : Common {
-  std::string lab = "lab.toml";
+  Lab lab = {};
   std::optional<std::string> baseline = {}, option = {};
 };
 struct DemoArgs : Common {

@@ -69,8 +69,10 @@ int cmd_decide(const DecideArgs& args) {
   }
   // A statement alone can be decided on too: "no stable single run yet", "does not fit", "stop".
   if (sides.a.empty() && sides.b.empty() && !*statement) {
-    return fail({Errc::usage, "decide: no statement in " + args.lab + ", and no flag names runs",
-                 "rigwise decide --baseline single --option two-gpu"});
+    return fail(
+        {Errc::usage,
+         "decide: no statement in " + lab_path(args.lab).string() + ", and no flag names runs",
+         "rigwise decide --baseline single --option two-gpu"});
   }
   // A name given by hand must exist; one of lab.toml may not have been run yet, which is itself a
   // finding.

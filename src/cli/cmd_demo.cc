@@ -126,6 +126,7 @@ class Demo {
     ProcessOptions options;
     options.cwd = dir_;
     options.limit = std::chrono::minutes(30);
+    options.share_group = true;
     options.extra_env = {"RIGWISE_RUNS=" + (dir_ / "runs").string()};
     RW_TRY(const ProcessOutput output, run_process(argv, options));
     if (!log.empty()) RW_CHECK(write_file_atomic(log, output.out + output.err));

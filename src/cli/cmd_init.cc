@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "cli/verbs.h"
 #include "rigwise/decide.h"
+#include "run/layout.h"
 
 namespace rigwise::cli {
 
@@ -40,22 +41,38 @@ constexpr Question kQuestions[] = {
      &Statement::candidate},
 };
 
-/// One answer from the person at the terminal; empty at the end of input.
-std::string ask(const Question& question) {
-  std::fprintf(stderr, "%s\n  e.g. %s\n> ", question.ask, question.example);
-  std::string line;
-  std::getline(std::cin, line);
-  return std::string(trim(clean_text(line, 2000)));
+/// What is wrong with one answer; empty where it will do.
+std::string trouble_with(const Question& question, const Statement& statement) {
+  const std::string& answer = statement.*question.into;
+  const bool names_runs =
+      question.into == &Statement::baseline || question.into == &Statement::candidate;
+  if (names_runs && !answer.empty() && !layout::is_run_name(answer)) {
+    return fmt::format("'{}' cannot name a run: use letters, digits, '.', '_' and '-', at most 100",
+                       clean_text(answer, 80));
+  }
+  if (question.into == &Statement::candidate && !answer.empty() && answer == statement.baseline) {
+    return "the runs with the option need a name of their own";
+  }
+  if (question.into == &Statement::threshold && !answer.empty()) {
+    const auto threshold = parse_threshold(answer);
+    if (!threshold) return threshold.error().message + "\n  " + threshold.error().hint;
+  }
+  for (const auto& gap : statement_gaps(statement)) {
+    if (gap.starts_with(std::string(question.field) + ":")) return gap;
+  }
+  return "";
 }
 
-/// Asks until a threshold parses; the caret shows where reading stopped.
-std::string ask_threshold(const Question& question) {
+/// Asks the person at the terminal until the answer will do. False at the end of input.
+bool ask(const Question& question, Statement& statement) {
   for (;;) {
-    std::string text = ask(question);
-    const auto threshold = parse_threshold(text);
-    if (threshold || !std::cin) return text;
-    std::fprintf(stderr, "%s\n  %s\n", threshold.error().message.c_str(),
-                 threshold.error().hint.c_str());
+    std::fprintf(stderr, "%s\n  e.g. %s\n> ", question.ask, question.example);
+    std::string line;
+    if (!std::getline(std::cin, line)) return false;
+    statement.*question.into = std::string(trim(clean_text(line, 2000)));
+    const std::string trouble = trouble_with(question, statement);
+    if (trouble.empty()) return true;
+    std::fprintf(stderr, "%s\n", trouble.c_str());
   }
 }
 
@@ -77,12 +94,21 @@ int cmd_init(const InitArgs& args) {
     if (args.*question.flag) {
       statement.*question.into = *(args.*question.flag);
     } else if (may_ask) {
-      statement.*question.into =
-          question.into == &Statement::threshold ? ask_threshold(question) : ask(question);
+      if (ask(question, statement)) continue;
+      return fail({Errc::usage, "the input ended before the last question; nothing was written",
+                   "rigwise init --help names a flag for every answer"});
     }
   }
   const auto threshold = parse_threshold(statement.threshold);
   if (!statement.threshold.empty() && !threshold) return fail(threshold.error());
+  for (const auto& question : kQuestions) {
+    const bool name =
+        question.into == &Statement::baseline || question.into == &Statement::candidate;
+    const std::string trouble = name ? trouble_with(question, statement) : "";
+    if (!trouble.empty()) {
+      return fail({Errc::usage, fmt::format("--{}: {}", question.field, trouble), ""});
+    }
+  }
   if (const auto gaps = statement_gaps(statement); !gaps.empty()) {
     std::string text = "a statement that cannot be tested; nothing was written";
     for (const auto& gap : gaps) text += "\n  - " + gap;

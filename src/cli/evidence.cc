@@ -25,13 +25,13 @@ std::vector<Ledger> ledgers_of(const std::vector<Run>& runs) {
 
 }  // namespace
 
-Result<DecideInput> gather(const Common& args, const Sides& sides, const std::filesystem::path& lab,
+Result<DecideInput> gather(const Common& args, const Sides& sides, const Lab& lab,
                            const CompareOptions& options, bool may_lack_runs) {
   DecideInput input;
   RW_TRY(auto statement, statement_at(lab));
   if (statement) {
     input.statement = std::move(*statement);
-    RW_TRY(input.context, read_context(lab));
+    RW_TRY(input.context, read_context(lab_path(lab)));
   }
   RW_TRY(input.baseline, side(args, sides.a, may_lack_runs));
   RW_TRY(input.candidate, side(args, sides.b, may_lack_runs));

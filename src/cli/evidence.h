@@ -19,7 +19,7 @@ struct Sides {
 /// Opens the runs of both sides, makes their ledgers, compares them and judges the statement's
 /// threshold. A side that has no run at all stays empty when `may_lack_runs`; there is no
 /// comparison then. Errors: not_found (no such run), and those of compare().
-Result<DecideInput> gather(const Common& args, const Sides& sides, const std::filesystem::path& lab,
+Result<DecideInput> gather(const Common& args, const Sides& sides, const Lab& lab,
                            const CompareOptions& options, bool may_lack_runs);
 
 }  // namespace rigwise::cli

@@ -73,9 +73,16 @@ Result<std::vector<Run>> all_runs(const Common& args, const std::vector<std::str
   return all;
 }
 
-Result<std::optional<Statement>> statement_at(const std::filesystem::path& lab) {
-  auto statement = read_lab(lab);
+std::filesystem::path lab_path(const Lab& lab) {
+  return lab.value_or("lab.toml");
+}
+
+Result<std::optional<Statement>> statement_at(const Lab& lab) {
+  auto statement = read_lab(lab_path(lab));
   if (statement) return std::optional<Statement>(std::move(*statement));
+  if (statement.error().code == Errc::not_found && lab) {
+    return Error{Errc::usage, statement.error().message, "rigwise init --lab " + *lab};
+  }
   if (statement.error().code == Errc::not_found) return std::optional<Statement>();
   return std::move(statement).error();
 }

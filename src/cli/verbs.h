@@ -40,7 +40,10 @@ Result<Run> latest_run(const Common& args, const std::string& name);
 /// Runs of all those names, oldest first, each once.
 Result<std::vector<Run>> all_runs(const Common& args, const std::vector<std::string>& names);
 
-/// lab.toml's statement; nothing where the file is not there.
-Result<std::optional<Statement>> statement_at(const std::filesystem::path& lab);
+/// The file that --lab names, else lab.toml.
+std::filesystem::path lab_path(const Lab& lab);
+
+/// lab.toml's statement; nothing where the file is not there. Errors: usage where --lab named it.
+Result<std::optional<Statement>> statement_at(const Lab& lab);
 
 }  // namespace rigwise::cli
