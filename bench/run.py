@@ -1,10 +1,11 @@
 """The project's bars, measured and printed; nothing here asserts a time.
 
-    ./dev bench [PART…]     PARTS: big  cost  alarms  planted  kills  (default: all but alarms and planted, which take ~20 min)
+    ./dev bench [PART…]     PARTS: big  cost  peer  alarms  planted  kills  (default: big, cost and kills; the others take ~10 to 20 min)
 
 big      open + ledger + report of an 8-hour, 4-GPU, 1 Hz run: seconds and peak memory
 cost     what recording costs the Hugging Face example: the recorder paused and resumed in alternating blocks inside one
          run (needs RIGWISE_PYTHON or .venv), its CPU share and memory with 4 fake GPUs
+peer     the example plain, under rigwise and under TraceML in turn (RIGWISE_TRACEML=/path/to/traceml)
 alarms   the same command against itself, 3 runs a side, 20 repetitions: verdicts FASTER or SLOWER
 planted  5 % more work a step, runs a side as the tool itself advises after a pilot, 20 repetitions: SLOWER found
 kills    the recorder killed at 200 random instants (tests/system)
@@ -14,6 +15,7 @@ import math
 import os
 import pathlib
 import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -86,7 +88,7 @@ def example_argv(python, work, out, steps):
     return argv
 
 
-def cost(folder, steps=900, block_s=3.0):
+def cost(folder, steps=int(os.environ.get("RIGWISE_BENCH_STEPS", "900")), block_s=3.0):
     python = python_with_torch()
     if python is None:
         print("cost: skipped, no Python with torch (RIGWISE_PYTHON or ./dev demo first)")
@@ -132,6 +134,40 @@ def cost(folder, steps=900, block_s=3.0):
           "   bar: 0.5 %, 24 MiB")
 
 
+def train_runtime(output):
+    """Seconds from first to last step, as the Hugging Face Trainer states them: 'train_runtime': '39.7' or 39.7."""
+    found = re.findall(r"'train_runtime': '?([0-9.]+)", output)
+    return float(found[-1]) if found else None
+
+
+def peer(folder, rounds=int(os.environ.get("RIGWISE_BENCH_ROUNDS", "8")), steps=120):
+    """Whole runs in turn, plain, under rigwise and under TraceML; the same script, unedited."""
+    python, traceml = python_with_torch(), os.environ.get("RIGWISE_TRACEML")
+    if python is None or traceml is None:
+        print("peer: skipped, needs RIGWISE_PYTHON (torch, transformers, peft) and RIGWISE_TRACEML=/path/to/traceml,"
+              " a program of the same environment (package traceml-ai)")
+        return
+    argv = example_argv(python, folder / "work", folder / "out", steps)
+    forms = {"plain": argv,
+             "rigwise": [str(RIGWISE), "run", "--quiet", "--name", "peer", "--", *argv],
+             "TraceML": [traceml, "run", argv[1], "--logs-dir", str(folder / "traceml"), "--args", *argv[2:]]}
+    seconds = {name: [] for name in forms}
+    names = list(forms)
+    for number in range(rounds):
+        for name in names[number % 3:] + names[:number % 3]:
+            done = subprocess.run(forms[name], cwd=folder, capture_output=True, text=True,
+                                  env=dict(os.environ, RIGWISE_RUNS=str(folder / "runs")))
+            took = train_runtime(done.stdout + done.stderr)
+            if done.returncode != 0 or took is None:
+                print(f"peer: {name}: exit {done.returncode}, no train_runtime: {done.stderr[-400:]}")
+                return
+            seconds[name].append(took)
+    for name in ("rigwise", "TraceML"):
+        mean, half = t_interval([math.log(b / a) for a, b in zip(seconds["plain"], seconds[name])])
+        print(f"peer: {name}: training takes {100 * mean:+.2f} % ± {100 * half:.2f} longer than plain"
+              f" ({rounds} rounds of {steps} steps, plain {statistics.fmean(seconds['plain']):.1f} s)")
+
+
 def one_side(folder, name, extra):
     rigwise(folder, "run", "--quiet", "--name", name, "--", *WORKLOAD, "--extra-percent", str(extra))
 
@@ -175,7 +211,7 @@ def kills(folder):
 
 
 def main(words):
-    parts = {"big": big, "cost": cost, "alarms": alarms, "planted": planted, "kills": kills}
+    parts = {"big": big, "cost": cost, "peer": peer, "alarms": alarms, "planted": planted, "kills": kills}
     chosen = words or ["big", "cost", "kills"]
     for word in chosen:
         if word not in parts:
