@@ -48,13 +48,14 @@ HF_SUMMARY = {"train_runtime": "train_runtime_s", "train_samples_per_second": "t
 def hf(case, text):
     """Trainers on top of the Hugging Face Trainer: bars of case["steps"], dicts with quoted numbers."""
     expect, summary, checkpoints, told = [], {}, [], 0
-    for piece in pieces(text):
+    # A nested bar (evaluation) moves the cursor up again after each draw; its total may be the training's.
+    for piece in pieces(re.sub(r"\]\x1b\[A", "]<nested>", text)):
         rank = re.match(r"\[(?:default|rank)(\d+)\]:", piece)
         own = {"rank": int(rank[1])} if rank else {}
         found = [(m.start(), "bar", m) for m in BAR.finditer(piece)] + [(m.start(), "dict", m) for m in DICT.finditer(piece)]
         for _, kind, match in sorted(found, key=lambda f: f[0]):
             if kind == "bar":
-                if int(match["all"]) == case["steps"] and rate(match):
+                if int(match["all"]) == case["steps"] and rate(match) and not piece[match.end():].startswith("<nested>"):
                     expect.append({"step": int(match["at"]), **rate(match), **own, "kind": "progress"})
                 continue
             values = {k: number(v) if k != "epoch" or v != "" else v for k, v in python_dict(match[0]).items()
@@ -67,10 +68,13 @@ def hf(case, text):
             entry = {}
             if is_eval:
                 entry = {k: values[k] for k in ("epoch", "eval_loss") if k in values}
-                may = {new: [values[old]] for old, new in (("eval_samples_per_second", "samples_per_s"), ("eval_steps_per_second", "steps_per_s")) if old in values}
+                may = {new: [values[old]] for old, new in (("eval_samples_per_second", "samples_per_s"), ("eval_steps_per_second", "steps_per_s"),
+                                                          ("eval_embedding_samples_per_second", "samples_per_s"),
+                                                          ("eval_embedding_steps_per_second", "steps_per_s"),
+                                                          ("eval_embedding_loss", "eval_loss")) if old in values}
             else:
                 entry = {new: values[old] for old, new in HF_FIELDS.items() if old in values}
-                may = {}
+                may = {"loss": [values["embedding_loss"]]} if "embedding_loss" in values else {}
             if not is_eval and "step" not in values and "every" in case:
                 told += 1  # the step that the trainer logged; the bar before the line may be steps ahead of it
                 entry["step_ctx"] = told * case["every"]
@@ -89,8 +93,11 @@ def finish(expect, summary):
     """Put the last training loss into a summary that the log prints."""
     if summary:
         losses = [e["loss"] for e in expect if e["kind"] == "train" and "loss" in e]
+        named = [e["may"]["loss"][0] for e in expect if e["kind"] == "train" and "loss" in e.get("may", {})]
         if losses:
             summary["final_loss"] = losses[-1]
+        elif named:
+            summary["may"] = {"final_loss": [named[-1]]}
 
 
 def lines_by(pattern, build):
@@ -440,19 +447,18 @@ def sklearn(case, text):
 
 
 def mlx(case, text):
-    """Iter 3: Train loss 5.6, Learning Rate 1e-05, It/sec 30, Tokens/sec 900, Trained Tokens 90, Peak mem 0.01 GB"""
+    """The table of mlx-lm 0.32: "iter train_loss tok/s tokens", rows "3  5.701 ▼  10,495  0.5k" and "1  val 5.701  0.97s"."""
     expect = []
     for piece in pieces(text):
-        match = re.search(r"Iter (\d+): Train loss ([\d.]+), Learning Rate (\S+), It/sec ([\d.]+), Tokens/sec ([\d.]+), "
-                          r"Trained Tokens (\d+), Peak mem ([\d.]+) GB", piece)
-        if match:
-            expect.append({"step": int(match[1]), "loss": number(match[2]), "lr": number(match[3]), "steps_per_s": number(match[4]),
-                           "tokens_per_s": number(match[5]), "mem_gib": number(match[7]), "kind": "train",
-                           "extra": {"trained_tokens": int(match[6])}})
-        match = re.search(r"Iter (\d+): Val loss ([\d.]+), Val took", piece)
+        match = re.match(r"\s+(\d+)\s+val ([\d.]+)\s+[\d.]+s\s*$", piece)
         if match:
             expect.append({"step": int(match[1]), "eval_loss": number(match[2]), "kind": "eval"})
-    return expect, None, saves(case, text)
+        match = re.match(r"\s+(\d+)\s+([\d.]+)(?: [▼▲■●·=–-])?\s+([\d,]+)\s+([\d.]+k?)\s*$", piece)
+        if match:
+            expect.append({"step": int(match[1]), "loss": number(match[2]), "tokens_per_s": number(match[3]), "kind": "train"})
+        for match in re.finditer(r"train [█━░╸╺\s]+\d+% ·\s+(\d+)/12", piece):
+            expect.append({"kind": "progress", "may": {"step": [int(match[1])]}})
+    return expect, None, re.findall(r"^\s+save\s+(\S+)", ANSI.sub("", text), re.M)
 
 
 def torchtune(case, text):
@@ -473,11 +479,66 @@ def torchtune(case, text):
     return expect, None, saves(case, text)
 
 
+SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+def litgpt(case, text):
+    """Epoch 1 | iter 2 step 1 | loss train: 5.946, val: n/a | iter time: 27.66 ms (step); val repeats the last evaluation."""
+    expect, runtime, rate = [], None, None
+    for piece in pieces(text):
+        match = re.search(r"Epoch (\d+) \| iter (\d+) step (\d+) \| loss train: ([\d.]+), val: (n/a|[\d.]+) \| iter time: ([\d.]+) (ms|s)", piece)
+        if match:
+            expect.append({"step": int(match[3]), "epoch": int(match[1]), "loss": number(match[4]),
+                           **({} if match[5] == "n/a" else {"eval_loss": number(match[5])}),
+                           "step_time_s": round(number(match[6]) * SECONDS[match[7]], 9), "kind": "train", "may": {"step": [int(match[2])]}})
+        match = re.match(r"iter (\d+): val loss ([\d.]+), val time", piece)
+        if match:
+            expect.append({"eval_loss": number(match[2]), "kind": "eval", "may": {"step": [int(match[1])]}})
+        match = re.match(r"Final evaluation \| val loss: ([\d.]+) \| val ppl: ([\d.]+)", piece)
+        if match:
+            expect.append({"eval_loss": number(match[1]), "kind": "eval", "extra": {"perplexity": number(match[2])}})
+        match = re.match(r"\| - Training Time\s*:\s+([\d.]+) s", piece)
+        runtime = number(match[1]) if match else runtime
+        match = re.match(r"\| - Tok/sec\s*:\s+([\d.]+) tok/s", piece)
+        if match:
+            expect.append({"kind": "summary", "may": {"tokens_per_s": [number(match[1])]}})
+    steps = [e for e in expect if e["kind"] == "train"]
+    summary = None
+    if runtime is not None:
+        summary = {"train_runtime_s": runtime, "may": {"total_steps": [steps[-1]["step"], *steps[-1]["may"]["step"]], "final_loss": [steps[-1]["loss"]]}}
+    return expect, summary, re.findall(r"Saving checkpoint to '([^']+)'", text)
+
+
+def tabnet(case, text):
+    """epoch 0  | loss: 0.64219 | train_auc: 0.82126 | valid_logloss: 0.60772 |  0:00:00s"""
+    expect = []
+    for piece in pieces(text):
+        match = re.match(r"epoch (\d+)\s+\| (loss: .*?) \|\s+[\d:]+s$", piece)
+        if match:
+            values = fields(match[2])
+            expect.append({"epoch": int(match[1]), "loss": values["loss"], "kind": "train",
+                           "may": {"step": [int(match[1])], "eval_loss": [values["valid_logloss"]]}, "extra": {k: v for k, v in values.items() if k != "loss"}})
+    return expect, None, []
+
+
+def gluonts(case, text):
+    """Lightning's rich bar without a known total ("8/--"), its metric wrapped below; the checkpoint line names train_loss."""
+    flat = ANSI.sub("", text)
+    expect = []
+    for match in re.finditer(r"Epoch (\d+)/\d+ [\s━╸╺]+(\d+)/\S+ \S+ • \S+ ([\d.]+)it/s(?P<more>.*?)(?=Epoch|`|INFO|\Z)|" + REACHED.pattern, flat, re.S):
+        if match["more"] is None:
+            expect.append({"step": int(match[6]), "epoch": int(match[5]), "loss": number(match[8]), "kind": "checkpoint"})
+        else:
+            expect.append({"epoch": int(match[1]), "steps_per_s": number(match[3]), "loss": fields(match["more"])["train_loss"], "kind": "train",
+                           "may": {"step": [int(match[2])]}})
+    return expect, None, [m[4] for m in REACHED.findall(flat)]
+
+
 DRAFTERS = {"hf-trainer": hf, "trl": hf, "sentence-transformers": hf, "setfit": hf, "llama-factory": hf, "axolotl": hf, "ms-swift": hf,
             "xgboost": xgboost, "lightgbm": lightgbm, "catboost": catboost, "keras": keras, "skorch": skorch, "fastai": fastai,
             "stable-baselines3": stable_baselines, "spacy": spacy, "torchrun-example": ranks, "lightning": lightning,
             "lightning-rich": lightning_rich, "accelerate-example": accelerate_loop,
-            "pytorch-ignite": ignite, "mmengine": mmengine, "flax": jax_loop, "scikit-learn": sklearn, "mlx": mlx, "torchtune": torchtune}
+            "pytorch-ignite": ignite, "mmengine": mmengine, "flax": jax_loop, "scikit-learn": sklearn, "mlx": mlx, "torchtune": torchtune, "litgpt": litgpt, "pytorch-tabnet": tabnet, "gluonts": gluonts}
 
 
 def draft(case, text):
