@@ -456,9 +456,9 @@ def mlx(case, text):
         match = re.match(r"\s+(\d+)\s+([\d.]+)(?: [▼▲■●·=–-])?\s+([\d,]+)\s+([\d.]+k?)\s*$", piece)
         if match:
             expect.append({"step": int(match[1]), "loss": number(match[2]), "tokens_per_s": number(match[3]), "kind": "train"})
-        for match in re.finditer(r"train [█━░╸╺\s]+\d+% ·\s+(\d+)/12", piece):
+        for match in re.finditer(r"train [█▌░\s▏▎▍▋▊▉]+\d+% ·\s+(\d+)/12", piece):
             expect.append({"kind": "progress", "may": {"step": [int(match[1])]}})
-    return expect, None, re.findall(r"^\s+save\s+(\S+)", ANSI.sub("", text), re.M)
+    return expect, None, [m[1] for m in (re.match(r"\s+save\s+(\S+)", p) for p in pieces(text)) if m]
 
 
 def torchtune(case, text):
@@ -534,11 +534,62 @@ def gluonts(case, text):
     return expect, None, [m[4] for m in REACHED.findall(flat)]
 
 
+def paddle(case, text):
+    """step 2/6 [===>...] - loss: 0.6540 - acc: 0.5625 - ETA: 0s - 56ms/step; the same lines between "Eval begin" and "Eval samples"."""
+    expect, epoch, is_eval = [], None, False
+    for piece in re.split(r"\r\n|\n|\r|\x08+", ANSI.sub("", text)):
+        header = re.match(r"Epoch (\d+)/\d+", piece)
+        epoch = int(header[1]) if header else epoch
+        is_eval = piece.startswith("Eval begin") or (is_eval and not piece.startswith("Eval samples"))
+        match = re.match(r"step (\d+)/\d+ (?:\[[=>.]+\] )?- loss: ([\d.]+) - acc: ([\d.]+) (?:- ETA: \S+ )?- (\d+)(us|ms|s)/step", piece)
+        if match and is_eval:
+            expect.append({"eval_loss": number(match[2]), "kind": "eval", "may": {"step": [int(match[1])], "epoch": [epoch],
+                           "step_time_s": [round(number(match[4]) * SECONDS[match[5]], 9)]}, "extra": {"acc": number(match[3])}})
+        elif match:
+            expect.append({"epoch": epoch, "loss": number(match[2]), "step_time_s": round(number(match[4]) * SECONDS[match[5]], 9), "kind": "train",
+                           "may": {"step": [int(match[1])]}, "extra": {"acc": number(match[3])}})
+    return expect, None, re.findall(r"save checkpoint at (\S+)", text)
+
+
+def flair(case, text):
+    """epoch 1 - iter 1/4 - loss 0.64420795 - time (sec): 0.02 - samples/sec: 187.96 - lr: 0.100000; the time is the epoch's so far."""
+    expect = []
+    for piece in pieces(text):
+        match = re.search(r"epoch (\d+) - iter (\d+)/\d+ - loss ([\d.]+) - time \(sec\): ([\d.]+) - samples/sec: ([\d.]+) - lr: ([\d.]+)", piece)
+        if match:
+            expect.append({"epoch": int(match[1]), "loss": number(match[3]), "samples_per_s": number(match[5]), "lr": number(match[6]),
+                           "kind": "train", "may": {"step": [int(match[2])]}, "extra": {"elapsed_s": number(match[4])}})
+        match = re.search(r"EPOCH (\d+) done: loss ([\d.]+) - lr: ([\d.]+)", piece)
+        if match:
+            expect.append({"epoch": int(match[1]), "loss": number(match[2]), "lr": number(match[3]), "kind": "train"})
+        match = re.search(r"DEV : loss ([\d.]+) - f1-score \(micro avg\)\s+([\d.]+)", piece)
+        if match:
+            expect.append({"eval_loss": number(match[1]), "kind": "eval", "extra": {"f1": number(match[2])}})
+    return expect, None, []
+
+
+def monai(case, text):
+    """Epoch: 1/2, Iter: 1/4 -- train_loss: 1.8108; learning rate and checkpoint in lines of their own."""
+    expect = []
+    for piece in pieces(text):
+        match = re.search(r"Epoch: (\d+)/\d+, Iter: (\d+)/\d+ -- train_loss: ([\d.]+)|Current learning rate: ([\d.]+)|"
+                          r"Epoch\[(\d+)\] Complete\. Time taken: 00:00:([\d.]+)|Saved checkpoint at epoch: (\d+)", piece)
+        if match and match[1]:
+            expect.append({"epoch": int(match[1]), "loss": number(match[3]), "kind": "train", "may": {"step": [int(match[2])]}})
+        elif match and match[4]:
+            expect.append({"kind": "progress", "may": {"lr": [number(match[4])]}})
+        elif match and match[5]:
+            expect.append({"kind": "summary", "may": {"epoch": [int(match[5])]}, "extra": {"epoch_time_s": number(match[6])}})
+        elif match:
+            expect.append({"kind": "checkpoint", "may": {"epoch": [int(match[7])]}})
+    return expect, None, [f"epoch {n}" for n in re.findall(r"Saved checkpoint at epoch: (\d+)", text)]
+
+
 DRAFTERS = {"hf-trainer": hf, "trl": hf, "sentence-transformers": hf, "setfit": hf, "llama-factory": hf, "axolotl": hf, "ms-swift": hf,
             "xgboost": xgboost, "lightgbm": lightgbm, "catboost": catboost, "keras": keras, "skorch": skorch, "fastai": fastai,
             "stable-baselines3": stable_baselines, "spacy": spacy, "torchrun-example": ranks, "lightning": lightning,
             "lightning-rich": lightning_rich, "accelerate-example": accelerate_loop,
-            "pytorch-ignite": ignite, "mmengine": mmengine, "flax": jax_loop, "scikit-learn": sklearn, "mlx": mlx, "torchtune": torchtune, "litgpt": litgpt, "pytorch-tabnet": tabnet, "gluonts": gluonts}
+            "pytorch-ignite": ignite, "mmengine": mmengine, "flax": jax_loop, "scikit-learn": sklearn, "mlx": mlx, "torchtune": torchtune, "litgpt": litgpt, "pytorch-tabnet": tabnet, "gluonts": gluonts, "paddle": paddle, "flair": flair, "monai": monai}
 
 
 def draft(case, text):
