@@ -114,12 +114,13 @@ def versions(venv, packages):
 
 
 def mask(data, home, venv):
-    """Replace what names this machine: the home folder (by /home/user), the environments' folder and the host name."""
+    """Replace what names this machine: the home folder (by /home/user), the environments' folder, host and kernel."""
     data = data.replace(str(home).encode(), b"/home/user")
     data = data.replace(str(venv.parent.resolve()).encode(), b"/home/user/env")
     host = os.uname().nodename.encode()
     if len(host) > 3:
         data = data.replace(host, b"node1")
+    data = data.replace(os.uname().release.encode(), b"6.1.0-28-amd64")
     return re.sub(rb"/root(?=/)", b"/home/user", data)
 
 

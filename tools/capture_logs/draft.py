@@ -18,7 +18,7 @@ from pathlib import Path
 
 import drafters
 
-MAX_BYTES = 16 << 10
+MAX_BYTES = 24 << 10
 
 
 def entry_of(about, text, case):

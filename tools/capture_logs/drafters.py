@@ -40,7 +40,8 @@ def python_dict(text):
 
 
 HF_FIELDS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "lr", "epoch": "epoch", "step_time": "step_time_s",
-             "train_tokens_per_second": "tokens_per_s", "memory(GiB)": "mem_gib", "train_speed(s/it)": "step_time_s"}
+             "train_tokens_per_second": "tokens_per_s", "tokens/train_per_sec_per_gpu": "tokens_per_s",
+             "memory(GiB)": "mem_gib", "train_speed(s/it)": "step_time_s"}
 HF_SUMMARY = {"train_runtime": "train_runtime_s", "train_samples_per_second": "train_samples_per_s",
               "train_steps_per_second": "train_steps_per_s"}
 
@@ -64,6 +65,8 @@ def hf(case, text):
                 summary = {new: values[old] for old, new in HF_SUMMARY.items() if old in values}
                 summary["extra"] = {"train_loss_mean": values["train_loss"]} if "train_loss" in values else {}
                 continue
+            if not any(k in HF_FIELDS or k.startswith("eval_") for k in values):
+                continue  # some other dictionary
             is_eval = any(k.startswith("eval_") for k in values)
             entry = {}
             if is_eval:
@@ -78,11 +81,23 @@ def hf(case, text):
             if not is_eval and "step" not in values and "every" in case:
                 told += 1  # the step that the trainer logged; the bar before the line may be steps ahead of it
                 entry["step_ctx"] = told * case["every"]
+            if "tokens/train_per_sec_per_gpu" in values:
+                entry["scope"] = "per_device"
+            if "memory/max_active (GiB)" in values:
+                may["mem_gib"] = [values["memory/max_active (GiB)"]]
             rest = {k: v for k, v in values.items() if k not in HF_FIELDS and k not in ("eval_loss", "eval_samples_per_second", "eval_steps_per_second")}
             expect.append({**entry, **own, "kind": "eval" if is_eval else "train", **({"may": may} if may else {}), **({"extra": rest} if rest else {})})
-        saved = re.search(r"Saving model checkpoint to (\S+)", piece)
+        saved = re.search(r"Saving model checkpoint to (\S+)|Model successfully saved to (\S+)", piece)
         if saved:
-            checkpoints.append(saved[1])
+            checkpoints.append(saved[1] or saved[2])
+    for name, body in re.findall(r"\*{5} (train|eval) metrics \*{5}\r?\n((?:  \w+\s+= +\S+\r?\n?)+)", text):
+        table = dict(re.findall(r"(\w+)\s+= +(\S+)", body))
+        if name == "eval":
+            expect.append({"epoch": number(table["epoch"]), "eval_loss": number(table["eval_loss"]), "kind": "eval",
+                           "may": {"samples_per_s": [number(table["eval_samples_per_second"])], "steps_per_s": [number(table["eval_steps_per_second"])]}})
+        else:  # the summary once more, rounded
+            summary["may"] = {new: [number(table[old])] for old, new in HF_SUMMARY.items() if ":" not in table[old]}
+            summary["may"]["train_runtime_s"] = [number(table["train_runtime"].split(":")[-1])]
     finish(expect, summary)
     if summary and any(e["kind"] == "progress" and e["step"] == case["steps"] for e in expect):
         summary["total_steps"] = case["steps"]
@@ -97,7 +112,7 @@ def finish(expect, summary):
         if losses:
             summary["final_loss"] = losses[-1]
         elif named:
-            summary["may"] = {"final_loss": [named[-1]]}
+            summary.setdefault("may", {})["final_loss"] = [named[-1]]
 
 
 def lines_by(pattern, build):
@@ -375,7 +390,8 @@ def accelerate_loop(case, text):
                 expect.append({"epoch": int(match[8]), "eval_loss": number(match[10]), "rank": int(match[7]), "kind": "eval",
                                "extra": {"perplexity": number(match[9])}})
     last = [e for e in expect if e["kind"] == "train"][-1]
-    summary = {"may": {"total_steps": [last["step"]], "final_loss": [last["loss"]]}}
+    # Two processes share the batches, so the loop ends before the total that its bar and log announce.
+    summary = {"may": {"total_steps": sorted({last["step"], 8}), "final_loss": [last["loss"]]}}
     return expect, summary, re.findall(r"Saving current state to (\S+)", ANSI.sub("", text))
 
 
@@ -585,11 +601,124 @@ def monai(case, text):
     return expect, None, [f"epoch {n}" for n in re.findall(r"Saved checkpoint at epoch: (\d+)", text)]
 
 
+def ultralytics(case, text):
+    """Rows under "Epoch GPU_mem box_loss cls_loss dfl_loss Instances Size" with a bar behind; three losses, no total."""
+    expect, hours = [], None
+    for piece in pieces(text):
+        match = re.match(r"\s+(\d+)/\d+\s+([\d.]+)G\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s+(?:\d+\s+)?(?:\d+|…): \d+% [━╸─]+ (\d+)/\d+(?: ([\d.]+)it/s)?\s+[\d.]+s", piece)
+        if match:
+            expect.append({"epoch": int(match[1]), **({"steps_per_s": number(match[7])} if match[7] else {}), "kind": "train",
+                           "may": {"step": [int(match[6])], "mem_gib": [number(match[2])]},
+                           "extra": {"box_loss": number(match[3]), "cls_loss": number(match[4]), "dfl_loss": number(match[5])}})
+        match = re.match(r"\s+all\s+\d+\s+\d+\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s*$", piece)
+        if match:
+            expect.append({"kind": "eval", "extra": {"P": number(match[1]), "R": number(match[2]), "mAP50": number(match[3]), "mAP50-95": number(match[4])}})
+        match = re.match(r"\d+ epochs completed in ([\d.]+) hours", piece)
+        hours = number(match[1]) if match else hours
+    return expect, {"may": {"train_runtime_s": [hours * 3600]}} if hours is not None else None, []
+
+
+def deepspeed(case, text):
+    """A loop's own "step 4: loss 25.2"; the engine's "step=2, skipped=0, lr=[...]" and its rates; times "| step: 12.46" are no steps."""
+    expect = []
+    for piece in pieces(text):
+        match = re.match(r"step (\d+): loss ([\d.]+)", piece)
+        if match:
+            expect.append({"step": int(match[1]), "loss": number(match[2]), "kind": "train"})
+        match = re.search(r"\] step=(\d+), skipped=\d+, lr=\[([\d.e-]+)\]", piece)
+        if match:
+            expect.append({"step": int(match[1]), "lr": number(match[2]), "kind": "train", "may": {"rank": [int(r) for r in re.findall(r"\[Rank (\d+)\]", piece)]}})
+        match = re.search(r"epoch=(\d+)/micro_step=(\d+)/global_step=(\d+), RunningAvgSamplesPerSec=([\d.]+), CurrSamplesPerSec=([\d.]+)", piece)
+        if match:
+            mem = re.search(r"MemAllocated=([\d.]+)GB, MaxMemAllocated=([\d.]+)GB", piece)
+            expect.append({"step": int(match[3]), "samples_per_s": number(match[5]), "kind": "train",
+                           "may": {"epoch": [int(match[1])], "samples_per_s": [number(match[4])], "step": [int(match[2])],
+                                   **({"mem_gib": [number(mem[1]), number(mem[2])]} if mem else {})}})
+    return expect, None, saves(case, text)
+
+
+def vowpalwabbit(case, text):
+    """A table under a heading of two lines: average loss, loss since the last row, counter; learning rate and averages in prose."""
+    expect = []
+    for piece in pieces(text):
+        match = re.match(r"([\d.]+)\s+([\d.]+)\s+(\d+)\s+[\d.]+\s+-?[\d.]+\s+-?[\d.]+\s+\d+$", piece.rstrip())
+        if match:
+            expect.append({"kind": "train", "may": {"step": [int(match[3])], "loss": [number(match[2]), number(match[1])]}})
+        match = re.match(r"(learning rate|average loss) = ([\d.]+)", piece)
+        if match:
+            expect.append({"kind": "progress", "may": {"lr" if match[1] == "learning rate" else "loss": [number(match[2])]}})
+    return expect, None, []
+
+
+def ngboost(case, text):
+    """[iter 0] loss=2.1438 val_loss=2.1597 scale=1.0000 norm=1.7855"""
+    expect = []
+    for piece in pieces(text):
+        match = re.match(r"\[iter (\d+)\] (.*)", piece)
+        if match:
+            values = fields(match[2], "=")
+            expect.append({"step": int(match[1]), "loss": values["loss"], "eval_loss": values["val_loss"], "kind": "train",
+                           "extra": {"scale": values["scale"], "norm": values["norm"]}})
+    return expect, None, []
+
+
+def gensim(case, text):
+    """EPOCH 0: training on 4800 raw words (1646 effective words) took 0.0s, 1056222 effective words/s"""
+    expect = []
+    for piece in pieces(text):
+        match = re.search(r"EPOCH (\d+): training on (\d+) raw words .* took ([\d.]+)s, (\d+) effective words/s", piece)
+        if match:
+            expect.append({"kind": "progress", "may": {"epoch": [int(match[1])], "tokens_per_s": [int(match[4])]}})
+        match = re.search(r"'msg': 'training on \d+ raw words .*, (\d+) effective words/s'", piece)
+        if match:
+            expect.append({"kind": "summary", "may": {"tokens_per_s": [int(match[1])]}})
+    return expect, None, []
+
+
+def d3rlpy(case, text):
+    """structlog in colours: "epoch=1 metrics={'loss': 0.39, 'time_step': 0.003} step=20", and a bar an epoch."""
+    expect = []
+    for piece in pieces(text):
+        for match in re.finditer(r"Epoch (\d+)/\d+:\s+\d+%\|[^|]*\| (\d+)/20 \[[\d:]+<[\d:?]+,\s*([\d.]+|\?)(it/s|s/it)(?:, loss=([\d.]+))?\]", piece):
+            pace = {} if match[3] == "?" else {"steps_per_s" if match[4] == "it/s" else "step_time_s": number(match[3])}
+            if match[5]:
+                expect.append({"epoch": int(match[1]), "loss": number(match[5]), **pace, "kind": "train", "may": {"step": [int(match[2])]}})
+            else:
+                expect.append({"kind": "progress", "may": {"epoch": [int(match[1])], "step": [int(match[2])]}})
+        match = re.search(r"epoch=(\d+) metrics=(\{.*?\}) step=(\d+)", piece)
+        if match:
+            values = python_dict(match[2])
+            expect.append({"step": int(match[3]), "epoch": int(match[1]), "loss": values["loss"], "kind": "train",
+                           "may": {"step_time_s": [values["time_step"]]}, "extra": values})
+    return expect, None, re.findall(r"Model parameters are saved to (\S+)", ANSI.sub("", text))
+
+
+def olmo_core(case, text):
+    """Blocks: "[step=4/12,epoch=1]" and, indented below, "train/CE loss=5.5", "optim/LR (group 0)=0.001", "throughput/device/TPS=1,024"."""
+    expect = []
+    for step, epoch, body in re.findall(r"\[step=(\d+)/\d+,epoch=(\d+)[^\]]*\]((?:\n    [^\n]*)*)", text):
+        values = {k: number(v) for k, v in re.findall(r"\n    ([^=\n]+)=([-+\d.,eE]+)", body)}
+        entry, may = {"step": int(step), "epoch": int(epoch)}, {}
+        if "train/CE loss" not in values and "throughput/device/TPS" not in values:
+            expect.append({"kind": "progress", "may": {"step": [int(step)], "epoch": [int(epoch)]}, "extra": values})
+            continue
+        for old, new in (("train/CE loss", "loss"), ("optim/total grad norm", "grad_norm"), ("optim/LR (group 0)", "lr"), ("throughput/device/TPS", "tokens_per_s")):
+            if old in values:
+                entry[new] = values[old]
+        if "tokens_per_s" in entry:
+            entry["scope"] = "per_device"
+            may = {"tokens_per_s": [values["throughput/device/TPS (actual avg)"]],
+                   "steps_per_s": [values["throughput/device/BPS"], values["throughput/device/BPS (actual avg)"]]}
+        expect.append({**entry, "kind": "train", **({"may": may} if may else {}), "extra": values})
+    return expect, None, re.findall(r"Saving checkpoint for step \d+ to '([^']+)'", text)
+
+
 DRAFTERS = {"hf-trainer": hf, "trl": hf, "sentence-transformers": hf, "setfit": hf, "llama-factory": hf, "axolotl": hf, "ms-swift": hf,
             "xgboost": xgboost, "lightgbm": lightgbm, "catboost": catboost, "keras": keras, "skorch": skorch, "fastai": fastai,
             "stable-baselines3": stable_baselines, "spacy": spacy, "torchrun-example": ranks, "lightning": lightning,
             "lightning-rich": lightning_rich, "accelerate-example": accelerate_loop,
-            "pytorch-ignite": ignite, "mmengine": mmengine, "flax": jax_loop, "scikit-learn": sklearn, "mlx": mlx, "torchtune": torchtune, "litgpt": litgpt, "pytorch-tabnet": tabnet, "gluonts": gluonts, "paddle": paddle, "flair": flair, "monai": monai}
+            "pytorch-ignite": ignite, "mmengine": mmengine, "flax": jax_loop, "scikit-learn": sklearn, "mlx": mlx, "torchtune": torchtune, "litgpt": litgpt, "pytorch-tabnet": tabnet, "gluonts": gluonts, "paddle": paddle, "flair": flair, "monai": monai, "ultralytics": ultralytics,
+            "deepspeed": deepspeed, "vowpalwabbit": vowpalwabbit, "ngboost": ngboost, "olmo-core": olmo_core, "gensim": gensim, "d3rlpy": d3rlpy}
 
 
 def draft(case, text):

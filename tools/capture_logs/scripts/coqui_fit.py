@@ -44,7 +44,7 @@ class Net(TrainerModel):
     def get_criterion(self):
         return torch.nn.MSELoss()
 
-    def get_data_loader(self, config, assets, is_eval, samples, verbose, num_gpus, rank=None):
+    def get_data_loader(self, config, is_eval, samples, verbose, **_):
         x = torch.randn(16 if is_eval else 64, 8)
         return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
 

@@ -10,7 +10,8 @@ def main():
     torch.manual_seed(0)
     x = torch.randn(96, 8)
     data = torch.utils.data.TensorDataset(x, (x.sum(1) > 0).long())
-    model = Model(torch.nn.Linear(8, 2), torch.optim.SGD, "cross_entropy", batch_metrics=["accuracy"], device="cpu")
+    net = torch.nn.Linear(8, 2)
+    model = Model(net, torch.optim.SGD(net.parameters(), lr=0.05), "cross_entropy", batch_metrics=["accuracy"], device="cpu")
     model.fit_generator(torch.utils.data.DataLoader(data, batch_size=16), torch.utils.data.DataLoader(data, batch_size=48), epochs=3,
                         progress_options={"coloring": sys.argv[1] == "bar"}, verbose=True, callbacks=[ModelCheckpoint("best.pt", save_best_only=True, verbose=True)])
 
