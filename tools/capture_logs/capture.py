@@ -65,8 +65,9 @@ def environment(home, venv, extra, terminal):
 def run_piped(argv, cwd, env, mode):
     """Return (bytes, status); mode "pipe" merges stderr into stdout, "stdout" drops it."""
     sink = subprocess.STDOUT if mode == "pipe" else subprocess.DEVNULL
-    child = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink,
-                             start_new_session=True)
+    child = subprocess.Popen(
+        argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink, start_new_session=True
+    )
     return collect(child.stdout.fileno(), child)
 
 
@@ -159,8 +160,14 @@ def main():
             data = mask(data, args.home, venv)
             stem = args.out / f"{case['name']}.{mode}"
             Path(f"{stem}.log").write_bytes(data)
-            about = {"name": case["name"], "mode": mode, "framework": case["framework"], "command": case["command"],
-                     "versions": versions(venv, case.get("packages", [])), "status": status}
+            about = {
+                "name": case["name"],
+                "mode": mode,
+                "framework": case["framework"],
+                "command": case["command"],
+                "versions": versions(venv, case.get("packages", [])),
+                "status": status,
+            }
             Path(f"{stem}.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
             pieces = len(re.split(rb"\r\n|\n|\r", data))
             print(f"{case['name']}.{mode}: status {status}, {len(data)} bytes, {pieces} pieces", flush=True)

@@ -25,16 +25,29 @@ def entry_of(about, text, case):
     """Return the fixture of one captured log."""
     expect, summary, checkpoints = drafters.draft(case, text)
     versions = ", ".join(about["versions"])
-    where = {"pipe": "stdout and stderr through one pipe", "stdout": "stdout only, through a pipe",
-             "terminal": "a pseudo-terminal of 24 x 100"}[about["mode"]]
+    where = {
+        "pipe": "stdout and stderr through one pipe",
+        "stdout": "stdout only, through a pipe",
+        "terminal": "a pseudo-terminal of 24 x 100",
+    }[about["mode"]]
     tags = list(case.get("tags", []))
     for tag, sign in (("carriage-return", "\r"), ("ansi", "\x1b["), ("backspace", "\b"), ("tqdm", "it/s]")):
         if (text.replace("\r\n", "\n") if sign == "\r" else text).find(sign) >= 0 and tag not in tags:
             tags.append(tag)
     tags.append(about["mode"])
-    return {"id": f"{about['name']}.{about['mode']}", "source": f"captured: {versions}; {about['command']}; {where}",
-            "framework": about["framework"], "fidelity": "captured", "redacted": True, "tags": tags, "log": text,
-            "expect": expect, "summary": summary, "checkpoints": checkpoints, "note": case.get("note", "")}
+    return {
+        "id": f"{about['name']}.{about['mode']}",
+        "source": f"captured: {versions}; {about['command']}; {where}",
+        "framework": about["framework"],
+        "fidelity": "captured",
+        "redacted": True,
+        "tags": tags,
+        "log": text,
+        "expect": expect,
+        "summary": summary,
+        "checkpoints": checkpoints,
+        "note": case.get("note", ""),
+    }
 
 
 def show(row):

@@ -3,8 +3,8 @@
 import logging
 import math
 
-import torch
 import tiny
+import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
 from tqdm.auto import tqdm
@@ -16,8 +16,9 @@ EPOCHS = 2
 def main():
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
     logger = get_logger(__name__)
-    logging.basicConfig(format="%(asctime)s - %(levelname)s - %(name)s - %(message)s", datefmt="%m/%d/%Y %H:%M:%S",
-                        level=logging.INFO)
+    logging.basicConfig(
+        format="%(asctime)s - %(levelname)s - %(name)s - %(message)s", datefmt="%m/%d/%Y %H:%M:%S", level=logging.INFO
+    )
     logger.info(accelerator.state, main_process_only=False)
     made = torch.Generator().manual_seed(0)
     rows = torch.randint(0, 300, (32, 32), generator=made)

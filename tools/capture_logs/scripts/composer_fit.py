@@ -14,9 +14,21 @@ def main():
     data = TensorDataset(x, (x.sum(1) > 0).long())
     model = ComposerClassifier(torch.nn.Linear(8, 2), num_classes=2)
     bar = sys.argv[1] == "bar"
-    Trainer(model=model, train_dataloader=DataLoader(data, batch_size=16), eval_dataloader=DataLoader(data, batch_size=48), max_duration="2ep",
-            optimizers=torch.optim.SGD(model.parameters(), lr=0.1), device="cpu", progress_bar=bar, log_to_console=not bar,
-            console_log_interval="3ba", seed=0, run_name="tiny", save_folder="ckpt", save_interval="1ep").fit()
+    Trainer(
+        model=model,
+        train_dataloader=DataLoader(data, batch_size=16),
+        eval_dataloader=DataLoader(data, batch_size=48),
+        max_duration="2ep",
+        optimizers=torch.optim.SGD(model.parameters(), lr=0.1),
+        device="cpu",
+        progress_bar=bar,
+        log_to_console=not bar,
+        console_log_interval="3ba",
+        seed=0,
+        run_name="tiny",
+        save_folder="ckpt",
+        save_interval="1ep",
+    ).fit()
 
 
 main()

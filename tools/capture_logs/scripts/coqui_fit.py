@@ -34,9 +34,8 @@ class Net(TrainerModel):
         return self.layer(x)
 
     def train_step(self, batch, criterion):
-        x, y = batch
-        out = self(x)
-        return {"model_outputs": out}, {"loss": criterion(out, y)}
+        out = self(batch["x"])
+        return {"model_outputs": out}, {"loss": criterion(out, batch["y"])}
 
     def eval_step(self, batch, criterion):
         return self.train_step(batch, criterion)
@@ -45,8 +44,8 @@ class Net(TrainerModel):
         return torch.nn.MSELoss()
 
     def get_data_loader(self, config, is_eval, samples, verbose, **_):
-        x = torch.randn(16 if is_eval else 64, 8)
-        return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+        rows = [torch.randn(8) for _ in range(16 if is_eval else 64)]
+        return torch.utils.data.DataLoader([{"x": r, "y": r.sum(0, keepdim=True)} for r in rows], batch_size=8)
 
 
 def main():

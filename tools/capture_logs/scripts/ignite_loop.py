@@ -29,12 +29,16 @@ def main():
     @trainer.on(Events.ITERATION_COMPLETED(every=4))
     def tell(engine):
         if "bar" not in sys.argv:
-            trainer.logger.info(f"Epoch[{engine.state.epoch}] Iteration[{engine.state.iteration}/{len(train)}] Loss: {engine.state.output:.2f}")
+            trainer.logger.info(
+                f"Epoch[{engine.state.epoch}] Iteration[{engine.state.iteration}/{len(train)}] Loss: {engine.state.output:.2f}"
+            )
 
     @trainer.on(Events.EPOCH_COMPLETED)
     def validate(engine):
         evaluator.run(train)
-        evaluator.logger.info(f"Validation Results - Epoch: {engine.state.epoch} Avg loss: {evaluator.state.metrics['mse']:.4f}")
+        evaluator.logger.info(
+            f"Validation Results - Epoch: {engine.state.epoch} Avg loss: {evaluator.state.metrics['mse']:.4f}"
+        )
 
     keep = Checkpoint({"model": net}, DiskSaver("ckpt", create_dir=True), n_saved=1)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, keep)

@@ -31,7 +31,13 @@ def main(_):
         weights, state, loss, norm = step(weights, state)
         bar.set_postfix(loss=f"{loss:.4f}")
         if number % 4 == 0:
-            logging.info("step = %d, loss = %.6f, grad_norm = %.4f, steps_per_sec = %.1f", number, loss, norm, 4 / (time.perf_counter() - begin))
+            logging.info(
+                "step = %d, loss = %.6f, grad_norm = %.4f, steps_per_sec = %.1f",
+                number,
+                loss,
+                norm,
+                4 / (time.perf_counter() - begin),
+            )
             begin = time.perf_counter()
 
 

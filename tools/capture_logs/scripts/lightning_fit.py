@@ -39,9 +39,15 @@ def main():
     train = torch.utils.data.DataLoader(data, batch_size=8)
     val = torch.utils.data.DataLoader(data, batch_size=24)
     bars = {"tqdm": [TQDMProgressBar(refresh_rate=2)], "rich": [RichProgressBar(refresh_rate=2)], "none": []}[BAR]
-    trainer = L.Trainer(max_epochs=2, accelerator="cpu", devices=int(sys.argv[3]) if len(sys.argv) > 3 else 1,
-                        logger=CSVLogger(".", name="logs"), log_every_n_steps=2,
-                        enable_progress_bar=BAR != "none", callbacks=bars + [ModelCheckpoint("ckpt", verbose=True, save_top_k=1, monitor="val_loss")])
+    trainer = L.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        devices=int(sys.argv[3]) if len(sys.argv) > 3 else 1,
+        logger=CSVLogger(".", name="logs"),
+        log_every_n_steps=2,
+        enable_progress_bar=BAR != "none",
+        callbacks=bars + [ModelCheckpoint("ckpt", verbose=True, save_top_k=1, monitor="val_loss")],
+    )
     trainer.fit(Net(), train, val)
     if "csv" in sys.argv[2:]:
         print(open(f"{trainer.logger.log_dir}/metrics.csv", encoding="utf-8").read(), end="")

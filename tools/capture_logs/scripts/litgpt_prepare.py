@@ -12,8 +12,18 @@ from litgpt.utils import save_config
 def main():
     folder = Path("base")
     folder.mkdir()
-    config = Config(name="tiny", hf_config={}, block_size=256, vocab_size=300, padded_vocab_size=320, n_layer=2, n_head=4, n_embd=32,
-                    rotary_percentage=1.0, intermediate_size=64)
+    config = Config(
+        name="tiny",
+        hf_config={},
+        block_size=256,
+        vocab_size=300,
+        padded_vocab_size=320,
+        n_layer=2,
+        n_head=4,
+        n_embd=32,
+        rotary_percentage=1.0,
+        intermediate_size=64,
+    )
     torch.manual_seed(0)
     torch.save(GPT(config).state_dict(), folder / "lit_model.pth")
     save_config(config, folder)

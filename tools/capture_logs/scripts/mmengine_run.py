@@ -33,11 +33,24 @@ def main():
     torch.manual_seed(0)
     x = torch.randn(96, 8)
     rows = list(zip(x, (x.sum(1) > 0).long()))
-    loader = {"batch_size": 8, "sampler": {"type": "DefaultSampler", "shuffle": False}, "dataset": rows,
-              "collate_fn": {"type": "default_collate"}}
-    Runner(model=Net(), work_dir="work", train_dataloader=loader, train_cfg={"by_epoch": True, "max_epochs": 2, "val_interval": 1},
-           optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.05}}, val_dataloader=dict(loader), val_cfg={}, val_evaluator={"type": Right},
-           default_hooks={"logger": {"type": "LoggerHook", "interval": 4}}, randomness={"seed": 0}).train()
+    loader = {
+        "batch_size": 8,
+        "sampler": {"type": "DefaultSampler", "shuffle": False},
+        "dataset": rows,
+        "collate_fn": {"type": "default_collate"},
+    }
+    Runner(
+        model=Net(),
+        work_dir="work",
+        train_dataloader=loader,
+        train_cfg={"by_epoch": True, "max_epochs": 2, "val_interval": 1},
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.05}},
+        val_dataloader=dict(loader),
+        val_cfg={},
+        val_evaluator={"type": Right},
+        default_hooks={"logger": {"type": "LoggerHook", "interval": 4}},
+        randomness={"seed": 0},
+    ).train()
 
 
 main()

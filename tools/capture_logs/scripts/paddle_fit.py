@@ -24,8 +24,12 @@ def main():
     paddle.device.set_device("cpu")
     net = paddle.nn.Sequential(paddle.nn.Linear(8, 8), paddle.nn.ReLU(), paddle.nn.Linear(8, 2))
     model = paddle.Model(net)
-    model.prepare(paddle.optimizer.Adam(0.02, parameters=net.parameters()), paddle.nn.CrossEntropyLoss(), paddle.metric.Accuracy())
-    model.fit(Rows(), Rows(), batch_size=16, epochs=2, verbose=int(sys.argv[1]), log_freq=2, save_dir="out", num_workers=0)
+    model.prepare(
+        paddle.optimizer.Adam(0.02, parameters=net.parameters()), paddle.nn.CrossEntropyLoss(), paddle.metric.Accuracy()
+    )
+    model.fit(
+        Rows(), Rows(), batch_size=16, epochs=2, verbose=int(sys.argv[1]), log_freq=2, save_dir="out", num_workers=0
+    )
 
 
 main()

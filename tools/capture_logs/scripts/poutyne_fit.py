@@ -11,9 +11,17 @@ def main():
     x = torch.randn(96, 8)
     data = torch.utils.data.TensorDataset(x, (x.sum(1) > 0).long())
     net = torch.nn.Linear(8, 2)
-    model = Model(net, torch.optim.SGD(net.parameters(), lr=0.05), "cross_entropy", batch_metrics=["accuracy"], device="cpu")
-    model.fit_generator(torch.utils.data.DataLoader(data, batch_size=16), torch.utils.data.DataLoader(data, batch_size=48), epochs=3,
-                        progress_options={"coloring": sys.argv[1] == "bar"}, verbose=True, callbacks=[ModelCheckpoint("best.pt", save_best_only=True, verbose=True)])
+    model = Model(
+        net, torch.optim.SGD(net.parameters(), lr=0.05), "cross_entropy", batch_metrics=["accuracy"], device="cpu"
+    )
+    model.fit_generator(
+        torch.utils.data.DataLoader(data, batch_size=16),
+        torch.utils.data.DataLoader(data, batch_size=48),
+        epochs=3,
+        progress_options={"coloring": sys.argv[1] == "bar"},
+        verbose=True,
+        callbacks=[ModelCheckpoint("best.pt", save_best_only=True, verbose=True)],
+    )
 
 
 main()

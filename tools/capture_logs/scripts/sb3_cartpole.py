@@ -12,8 +12,12 @@ def main():
     else:
         agent = DQN("MlpPolicy", "CartPole-v1", learning_starts=50, verbose=1, seed=0, device="cpu")
     evaluate = EvalCallback(agent.get_env(), eval_freq=250, n_eval_episodes=2, verbose=1, best_model_save_path="best")
-    agent.learn(384, callback=[evaluate, CheckpointCallback(200, "ckpt", verbose=2)], log_interval=1 if sys.argv[1] == "ppo" else 8,
-                progress_bar="bar" in sys.argv)
+    agent.learn(
+        384,
+        callback=[evaluate, CheckpointCallback(200, "ckpt", verbose=2)],
+        log_interval=1 if sys.argv[1] == "ppo" else 8,
+        progress_bar="bar" in sys.argv,
+    )
 
 
 main()

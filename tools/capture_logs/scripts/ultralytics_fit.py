@@ -31,9 +31,21 @@ def main():
             image[16:40, 20:44] = 220
             Image.fromarray(image).save(f"data/images/{part}/{i}.png")
             Path(f"data/labels/{part}/{i}.txt").write_text("0 0.5 0.4375 0.375 0.375\n", encoding="utf-8")
-    Path("data.yaml").write_text(f"path: {Path('data').resolve()}\ntrain: images/train\nval: images/val\nnames: {{0: square}}\n", encoding="utf-8")
-    YOLO("yolo11n.yaml").train(data="data.yaml", epochs=2, imgsz=64, batch=4, device="cpu", workers=0, plots=False, amp=False,
-                               verbose="quiet" not in sys.argv)
+    Path("data.yaml").write_text(
+        f"path: {Path('data').resolve()}\ntrain: images/train\nval: images/val\nnames: {{0: square}}\n",
+        encoding="utf-8",
+    )
+    YOLO("yolo11n.yaml").train(
+        data="data.yaml",
+        epochs=2,
+        imgsz=64,
+        batch=4,
+        device="cpu",
+        workers=0,
+        plots=False,
+        amp=False,
+        verbose="quiet" not in sys.argv,
+    )
 
 
 main()

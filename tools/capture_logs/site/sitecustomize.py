@@ -19,7 +19,7 @@ class DeclareFirst(importlib.abc.MetaPathFinder):
             import torch
 
             for operator in OPERATORS:
-                torch.library.define("torchvision::" + operator.split("(")[0], operator[operator.index("("):])
+                torch.library.define("torchvision::" + operator.split("(")[0], operator[operator.index("(") :])
         return None
 
 
