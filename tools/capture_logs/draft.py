@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turn captured logs into fixtures: the log, and what it states, in the format of the log corpus.
 
-What: reads OUT/NAME.MODE.log (capture.py), applies the drafter of the trainer (drafters.py: one exact pattern a
+What: reads OUT/NAME.MODE.log (capture.py), applies the drafter of the trainer (drafters/: one exact pattern a
 format, written from reading that trainer's output) and writes FIXTURES/FRAMEWORK.jsonl, one log a line. Prints each log
 beside its entries with --show, because every draft is read by a person before it is kept.
 

@@ -8,7 +8,7 @@ BAR = re.compile(
     r"(?:(?P<what>[^|\r\n]*?):?\s+|^)(?P<percent>\d+)%\|[^|]*\|\s*(?P<at>\d+)/(?P<all>\d+) \[[\d:]+<[\d:?]+,\s*(?P<rate>[\d.]+|\?)(?P<unit>it/s|s/it)(?:, (?P<more>[^\]]*))?\]"
 )
 
-DICT = re.compile(r"\{'[^{}]*\}")
+DICT = re.compile(r"\{'(?:\w*loss|eval_|train_)[^{}]*\}")  # starts with a metric, unlike a printed configuration
 
 
 def rate(match):
@@ -86,9 +86,14 @@ def hf(case, text):
             else:
                 entry = {new: values[old] for old, new in HF_FIELDS.items() if old in values}
                 may = {"loss": [values["embedding_loss"]]} if "embedding_loss" in values else {}
-            if not is_eval and "step" not in values and "every" in case:
+            if not is_eval and "global_step/max_steps" not in match[0] and "every" in case:
                 told += 1  # the step that the trainer logged; the bar before the line may be steps ahead of it
                 entry["step_ctx"] = told * case["every"]
+            at = re.search(r"'global_step/max_steps': '(\d+)/\d+'", match[0])
+            if at:
+                entry["step"] = int(at[1])
+            if is_eval and "train_speed(s/it)" in values:
+                may["step_time_s"] = [values["train_speed(s/it)"]]
             if "tokens/train_per_sec_per_gpu" in values:
                 entry["scope"] = "per_device"
             if "memory/max_active (GiB)" in values:

@@ -120,3 +120,52 @@ def ultralytics(case, text):
         match = re.match(r"\d+ epochs completed in ([\d.]+) hours", piece)
         hours = number(match[1]) if match else hours
     return expect, {"may": {"train_runtime_s": [hours * 3600]}} if hours is not None else None, []
+
+
+def coqui(case, text):
+    """Blocks "--> TIME: ... -- STEP: 0/7 -- GLOBAL_STEP: 8" with rows "| > loss: 1.2  (1.3)", then the evaluation's means."""
+    expect, block, epoch = [], None, None
+    for piece in pieces(text):
+        header = re.search(r"> EPOCH: (\d+)/", piece)
+        epoch = int(header[1]) if header else epoch
+        header = re.search(r"-- STEP: (\d+)/\d+ -- GLOBAL_STEP: (\d+)", piece)
+        if header:
+            block = {"step": int(header[2]), "kind": "train", "may": {"step": [int(header[1])], "epoch": [epoch]}}
+            expect.append(block)
+        elif "--> EVAL PERFORMANCE" in piece:
+            block = {"kind": "eval", "may": {"epoch": [epoch]}}
+            expect.append(block)
+        row = re.match(r"\s+\| > (\w+):\s+([\d.e-]+)\s+\((\+?-?[\d.e-]+)\)", piece)
+        if row and block is not None:
+            names = {"current_lr": "lr", "loss": "loss", "grad_norm": "grad_norm", "step_time": "step_time_s"}
+            if row[1] in names:
+                block[names[row[1]]] = number(row[2])
+                block["may"].setdefault(names[row[1]], []).append(number(row[3]))
+            elif row[1] == "avg_loss":
+                block["may"]["eval_loss"] = [number(row[2])]
+    return expect, None, re.findall(r"> BEST MODEL : (\S+)", text)
+
+
+def open_clip(case, text):
+    """Train Epoch: 0 [ 8/48 (17%)] Data (t): 0.013 Batch (t): 0.087, 92.4441/s, 92.4441/s/gpu LR: 0.000250 ... Loss: 2.0794 (2.0794)"""
+    expect = []
+    for piece in pieces(text):
+        match = re.search(
+            r"Train Epoch: (\d+) \[\s*(\d+)/\d+ \(\d+%\)\] Data \(t\): ([\d.]+) Batch \(t\): ([\d.]+), ([\d.]+)/s, ([\d.]+)/s/gpu "
+            r"LR: ([\d.]+) .* Loss: ([\d.]+) \(([\d.]+)\)$",
+            piece,
+        )
+        if match:
+            expect.append(
+                {
+                    "epoch": int(match[1]),
+                    "loss": number(match[8]),
+                    "lr": number(match[7]),
+                    "step_time_s": number(match[4]),
+                    "samples_per_s": number(match[5]),
+                    "kind": "train",
+                    "may": {"step": [int(match[2])], "samples_per_s": [number(match[6])], "loss": [number(match[9])]},
+                    "extra": {"data_time_s": number(match[3])},
+                }
+            )
+    return expect, None, []
