@@ -28,7 +28,7 @@ def entry_of(about, text, case):
     where = {
         "pipe": "stdout and stderr through one pipe",
         "stdout": "stdout only, through a pipe",
-        "terminal": "a pseudo-terminal of 24 x 100",
+        "terminal": f"a pseudo-terminal of 24 x {case.get('columns', 100)}",
     }[about["mode"]]
     tags = list(case.get("tags", []))
     for tag, sign in (("carriage-return", "\r"), ("ansi", "\x1b["), ("backspace", "\b"), ("tqdm", "it/s]")):

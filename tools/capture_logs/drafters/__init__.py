@@ -21,6 +21,7 @@ DRAFTERS = {
     "gluonts": lightning.gluonts,
     "hf-trainer": huggingface.hf,
     "keras": loops.keras,
+    "lerobot": others.lerobot,
     "lightgbm": boosting.lightgbm,
     "lightning": lightning.lightning,
     "lightning-rich": lightning.lightning_rich,

@@ -102,9 +102,18 @@ def vowpalwabbit(case, text):
 
 
 def sklearn(case, text):
-    """MLPClassifier: "Iteration 1, loss = 0.7"; GradientBoosting: a table of Iter, Train Loss, OOB Improve."""
-    expect = []
+    """MLP: "Iteration 1, loss = 0.7"; gradient boosting: a table of Iter, Train Loss, OOB Improve; SGD: "-- Epoch 1", then a mean."""
+    expect, epoch, summary = [], None, None
     for piece in pieces(text):
+        header = re.match(r"-- Epoch (\d+)", piece)
+        epoch = int(header[1]) if header else epoch
+        match = re.match(r"Norm: .*, T: (\d+), Avg\. loss: ([\d.]+), Objective: ([\d.]+)", piece)
+        if match:
+            may = {"epoch": [epoch], "loss": [number(match[2])], "step": [int(match[1])]}
+            expect.append({"kind": "train", "may": may, "extra": {"objective": number(match[3])}})
+        match = re.match(r"Total training time: ([\d.]+) seconds", piece)
+        if match:
+            summary = {"may": {"train_runtime_s": [number(match[1])]}}
         match = re.match(
             r"Iteration (\d+), loss = ([\d.]+)|Validation score: ([\d.]+)|\s+(\d+)\s+([\d.]+)\s+(-?[\d.]+)\s+([\d.]+)s$",
             piece.rstrip(),
@@ -122,7 +131,7 @@ def sklearn(case, text):
                     "extra": {"oob_improve": number(match[6])},
                 }
             )
-    return expect, None, []
+    return expect, summary, []
 
 
 def tabnet(case, text):

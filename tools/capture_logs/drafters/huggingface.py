@@ -5,7 +5,8 @@ import re
 from drafters.common import ANSI, number, pieces, python_dict
 
 BAR = re.compile(
-    r"(?:(?P<what>[^|\r\n]*?):?\s+|^)(?P<percent>\d+)%\|[^|]*\|\s*(?P<at>\d+)/(?P<all>\d+) \[[\d:]+<[\d:?]+,\s*(?P<rate>[\d.]+|\?)(?P<unit>it/s|s/it)(?:, (?P<more>[^\]]*))?\]"
+    r"(?<!\d)\d+%\|[^|]*\|\s*(?P<at>\d+)/(?P<all>\d+) "
+    r"\[[\d:]+<[\d:?]+,\s*(?P<rate>[\d.]+|\?)(?P<unit>it/s|s/it)(?:, [^\]]*)?\]"
 )
 
 DICT = re.compile(r"\{'(?:\w*loss|eval_|train_)[^{}]*\}")  # starts with a metric, unlike a printed configuration

@@ -169,3 +169,22 @@ def open_clip(case, text):
                 }
             )
     return expect, None, []
+
+
+def lerobot(case, text):
+    """step:1K smpl:8K ep:40 epch:1.60 loss:0.227 grdn:1.299 lr:1.0e-03 updt_s:0.000: counters rounded above 999, ep is episodes."""
+    expect = []
+    for piece in pieces(text):
+        match = re.search(
+            r"step:(\d+)(K?) smpl:\S+ ep:(\d+) epch:([\d.]+) loss:([\d.]+) grdn:([\d.]+) lr:(\S+) updt_s:([\d.]+) data_s:([\d.]+)",
+            piece,
+        )
+        if match:
+            entry = {"epoch": number(match[4]), "loss": number(match[5]), "grad_norm": number(match[6]), "lr": number(match[7])}
+            may = {"step_time_s": [number(match[8])]}
+            if match[2]:
+                may["step"] = [int(match[1]) * 1000]
+            else:
+                entry["step"] = int(match[1])
+            expect.append({**entry, "kind": "train", "may": may, "extra": {"episodes": int(match[3])}})
+    return expect, None, [int(n) for n in re.findall(r"Checkpoint policy after step (\d+)", text)]
