@@ -23,7 +23,8 @@ MAY_INCLUDE = {
 # Public headers that hold result types only, open to modules beyond their own (design: "result types").
 RESULT_TYPES = {"ledger": {"compare", "decide", "report"}, "compare": {"decide", "report"}, "decide": {"report"},
                 "plan": {"decide", "report"}, "stats": set()}
-HEADER_OF = {"result": "base", "units": "base", "finding": "run"}
+HEADER_OF = {"result": "base", "units": "base", "finding": "run", "captured": "host", "logs_stores": "logs",
+             "import": "record"}
 INCLUDE = re.compile(r'^\s*#include\s+"([^"]+)"', re.M)
 
 

@@ -55,8 +55,8 @@ struct StepRecord {
   std::optional<double> samples_per_s = {};
   std::optional<double> tokens_per_s = {};
   std::optional<double> tokens_seen = {};  // cumulative, as stated
-  std::optional<double> runtime_s =
-      {};  // of a summary or an evaluation; of a train entry: seconds since training began, as stated
+  std::optional<double> runtime_s = {};  // of a summary or an evaluation; of a train entry: seconds
+                                         // since training began, as stated
   std::optional<double> mem_gib = {};
   std::optional<double> mfu_frac = {};
   std::optional<int> rank = {};
@@ -193,6 +193,18 @@ struct SelfSample {
   std::string paused = {};  // "1" while sampling is paused
 };
 
+/// A figure that has no other place (evidence.csv): sizes of folders, ping times, link rates, what
+/// iostat printed.
+struct Observation {
+  std::int64_t line = 0;  // 1-based, of the source; 0 where unknown
+  std::optional<double> t_s = {};
+  std::string source = {};    // the file it stands in: "import/ping.txt"
+  std::string subject = {};   // what it is about: "nvme0n1", "/data", "192.168.1.20"
+  std::string quantity = {};  // "read_bytes_per_s"
+  double value = 0;
+  std::string unit = {};  // "bytes/s", "s", "1" (a share), "count"
+};
+
 // ----------------------------------------------------------------------------------------------
 // what was run, on what
 
@@ -272,7 +284,8 @@ struct RecorderCost {
   std::int64_t lost_log_bytes = 0;  // bytes that reached the terminal but not the log (full disk)
 };
 
-/// How the command ended. Exactly one of exit_status and signal is set once state is not "running".
+/// How the command ended. Exactly one of exit_status and signal is set once state is not "running";
+/// neither where nobody saw the end (an imported run, a status that was lost).
 struct Ending {
   std::optional<int> exit_status = {};
   std::optional<int> signal = {};
@@ -312,7 +325,18 @@ struct RunInfo {
   std::map<std::string, std::string> digests = {};  // file → "sha256:…"
   std::vector<std::string> missing = {};            // what the recorder knows it could not record
   std::vector<std::string> warnings = {};           // "the command printed the value of HF_TOKEN"
+  bool imported = false;                  // made from files that people kept, not recorded
+  std::vector<std::string> untimed = {};  // log files whose rows state no instant: their t_s in
+                                          // steps.csv and events.csv say nothing
 };
+
+/// The command is known to have done what it was asked: exit status 0; of an imported run, which
+/// has no status, that its log says so.
+bool ended_well(const RunInfo& info);
+/// An imported run whose files do not say how it ended: neither well nor badly.
+bool end_unknown(const RunInfo& info);
+inline constexpr std::string_view kEndedAsLogged = "training ended, as the log says";
+inline constexpr std::string_view kEndNotKnown = "imported: how it ended is not known";
 
 enum class RunState { running, finished, torn };
 
@@ -354,6 +378,7 @@ Result<Rows<DiskSample>> read_disk(const Run& run, const std::string& host);
 Result<Rows<NetSample>> read_net(const Run& run, const std::string& host);
 Result<Rows<ProcSample>> read_proc(const Run& run, const std::string& host);
 Result<Rows<SelfSample>> read_self(const Run& run, const std::string& host);
+Result<Rows<Observation>> read_evidence(const Run& run);
 
 /// Walks a table of many hours row by row without keeping it. Only the named columns are filled in
 /// (names as in the file); `line` is the row's 1-based line. Bad rows are passed over; the walk
@@ -485,6 +510,7 @@ class RunWriter {
 
   void append(const StepRecord& row);
   void append(const Event& row);
+  void append(const Observation& row);
   void append(const std::string& host, const GpuSample& row);
   void append(const std::string& host, const HostSample& row);
   void append(const std::string& host, const DiskSample& row);

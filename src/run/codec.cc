@@ -204,6 +204,8 @@ std::string encode(const RunInfo& info) {
   json["digests"] = info.digests;
   json["missing"] = info.missing;
   json["warnings"] = info.warnings;
+  if (info.imported) json["imported"] = true;
+  if (!info.untimed.empty()) json["untimed"] = info.untimed;
   return text_of(json);
 }
 
@@ -244,6 +246,8 @@ Result<RunInfo> decode_run_info(std::string_view text) {
   take(json, "digests", info.digests);
   take(json, "missing", info.missing);
   take(json, "warnings", info.warnings);
+  take(json, "imported", info.imported);
+  take(json, "untimed", info.untimed);
   return info;
 }
 

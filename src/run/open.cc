@@ -86,6 +86,8 @@ void look_for_missing(Run& run) {
       run.missing.push_back(file + ": absent (" + std::string(what) + ")");
   };
   if (run.state == RunState::running) return;
+  if (run.info.imported)
+    return;  // it has what people kept; `missing` of its run.json says what not
   lacks(layout::watch_file(host, "host"), "no sample of the host was taken");
   lacks(layout::environment_file(host), "the software was not recorded");
   lacks(layout::rig_file(host), "the hardware was not recorded");
@@ -95,6 +97,17 @@ void look_for_missing(Run& run) {
 }
 
 }  // namespace
+
+bool ended_well(const RunInfo& info) {
+  if (!info.ending || info.ending->signal) return false;
+  if (info.ending->exit_status) return *info.ending->exit_status == 0;
+  return info.imported && info.ending->reason == kEndedAsLogged;
+}
+
+bool end_unknown(const RunInfo& info) {
+  return info.imported && info.ending && !info.ending->signal && !info.ending->exit_status &&
+         info.ending->reason != kEndedAsLogged;
+}
 
 Result<Run> open_run(const fs::path& dir) {
   Run run;
@@ -163,6 +176,10 @@ Result<Rows<ProcSample>> read_proc(const Run& run, const std::string& host) {
 }
 Result<Rows<SelfSample>> read_self(const Run& run, const std::string& host) {
   return read_table<SelfSample>(run, layout::watch_file(host, "self"));
+}
+
+Result<Rows<Observation>> read_evidence(const Run& run) {
+  return read_table<Observation>(run, std::string(layout::kEvidence));
 }
 
 Status visit_gpu(const Run& run, const std::string& host, const ColumnNames& columns,

@@ -252,6 +252,13 @@ constexpr std::array kSelfColumns = {
     RW_COLUMN(SelfSample, paused),
 };
 
+constexpr std::array kObservationColumns = {
+    RW_COLUMN(Observation, line),     RW_COLUMN(Observation, t_s),
+    RW_COLUMN(Observation, source),   RW_COLUMN(Observation, subject),
+    RW_COLUMN(Observation, quantity), RW_COLUMN(Observation, value),
+    RW_COLUMN(Observation, unit),
+};
+
 constexpr std::array kLogMarkColumns = {RW_COLUMN(LogMark, offset_bytes), RW_COLUMN(LogMark, t_s)};
 
 #undef RW_COLUMN
@@ -266,6 +273,7 @@ constexpr std::span<const Column<T>> columns() {
   if constexpr (std::is_same_v<T, NetSample>) return kNetColumns;
   if constexpr (std::is_same_v<T, ProcSample>) return kProcColumns;
   if constexpr (std::is_same_v<T, SelfSample>) return kSelfColumns;
+  if constexpr (std::is_same_v<T, Observation>) return kObservationColumns;
   if constexpr (std::is_same_v<T, LogMark>) return kLogMarkColumns;
 }
 
@@ -370,6 +378,7 @@ RW_TABLE(DiskSample)
 RW_TABLE(NetSample)
 RW_TABLE(ProcSample)
 RW_TABLE(SelfSample)
+RW_TABLE(Observation)
 RW_TABLE(LogMark)
 #undef RW_TABLE
 

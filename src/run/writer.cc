@@ -158,6 +158,9 @@ void RunWriter::append(const StepRecord& row) {
 void RunWriter::append(const Event& row) {
   append_row(std::string(layout::kEvents), row);
 }
+void RunWriter::append(const Observation& row) {
+  append_row(std::string(layout::kEvidence), row);
+}
 void RunWriter::append(const std::string& host, const GpuSample& row) {
   append_row(layout::watch_file(host, "gpu"), row);
 }
