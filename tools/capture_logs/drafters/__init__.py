@@ -10,6 +10,7 @@ DRAFTERS = {
     "accelerate-example": huggingface.accelerate_loop,
     "axolotl": huggingface.hf,
     "catboost": boosting.catboost,
+    "clu": loops.clu,
     "composer": loops.composer,
     "coqui-trainer": others.coqui,
     "d3rlpy": others.d3rlpy,
@@ -36,6 +37,8 @@ DRAFTERS = {
     "open_clip": others.open_clip,
     "paddle": loops.paddle,
     "poutyne": loops.poutyne,
+    "pykeen": loops.pykeen,
+    "pytorch-widedeep": loops.widedeep,
     "pytorch-ignite": loops.ignite,
     "pytorch-tabnet": boosting.tabnet,
     "scikit-learn": boosting.sklearn,
@@ -45,12 +48,14 @@ DRAFTERS = {
     "spacy": language.spacy,
     "speechbrain": loops.speechbrain,
     "stable-baselines3": others.stable_baselines,
+    "tf-keras": loops.tf_keras,
     "torchrun-example": loops.ranks,
     "torchtune": language.torchtune,
     "trl": huggingface.hf,
     "ultralytics": others.ultralytics,
     "vowpalwabbit": boosting.vowpalwabbit,
     "xgboost": boosting.xgboost,
+    "ydf": boosting.ydf,
 }
 
 

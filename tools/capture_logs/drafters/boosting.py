@@ -151,3 +151,28 @@ def tabnet(case, text):
                 }
             )
     return expect, None, []
+
+
+def ydf(case, text):
+    """Train tree 1/12 train-loss:1.233700 train-accuracy:0.9 valid-loss:1.312601 [total:0.00s iter:0.00s]"""
+    expect, summary = [], None
+    for piece in pieces(text):
+        match = re.match(r"Train tree (\d+)/\d+ (.*) \[total:[\d.]+s iter:([\d.]+)s\]", piece)
+        if match:
+            values = fields(match[2])
+            entry = {"step": int(match[1]), "loss": values["train-loss"], "eval_loss": values["valid-loss"]}
+            expect.append({**entry, "kind": "train", "may": {"step_time_s": [number(match[3])]}, "extra": values})
+        match = re.match(r"Final model num-trees:\d+ valid-loss:([\d.]+)", piece)
+        if match:
+            expect.append({"kind": "summary", "may": {"eval_loss": [number(match[1])]}})
+        match = re.match(r"Model trained in 0:00:([\d.]+)", piece)
+        if match:
+            last = [e for e in expect if e["kind"] == "train"][-1]
+            summary = {
+                "may": {
+                    "train_runtime_s": [number(match[1])],
+                    "total_steps": [last["step"]],
+                    "final_loss": [last["loss"]],
+                }
+            }
+    return expect, summary, []

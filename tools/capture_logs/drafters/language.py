@@ -89,7 +89,13 @@ def torchtune(case, text):
                     if match[7] == "?"
                     else {"steps_per_s" if match[8] == "it/s" else "step_time_s": number(match[7])}
                 )
-                entry = {"epoch": int(match[3]), "step": int(match[4]), "loss": number(match[5]), **pace, "kind": "train"}
+                entry = {
+                    "epoch": int(match[3]),
+                    "step": int(match[4]),
+                    "loss": number(match[5]),
+                    **pace,
+                    "kind": "train",
+                }
                 if match[6] != match[4]:
                     entry["may"] = {"step": [int(match[6])]}  # the counter is drawn anew before the text in front of it
                 expect.append(entry)

@@ -350,7 +350,9 @@ def composer(case, text):
                     may["eval_loss"] = [number(match[5])]
                 expect.append({"kind": "eval", "may": may})
             elif match[6]:
-                expect.append({"epoch": epoch, **pace, "loss": number(match[5]), "kind": "train", "may": {"step": [at]}})
+                expect.append(
+                    {"epoch": epoch, **pace, "loss": number(match[5]), "kind": "train", "may": {"step": [at]}}
+                )
             elif pace:
                 expect.append({"epoch": epoch, **pace, "kind": "progress", "may": {"step": [at]}})
             else:
@@ -393,3 +395,86 @@ def poutyne(case, text):
         if match:
             expect.append({"epoch": int(match[1]), "eval_loss": number(match[2]), "kind": "checkpoint"})
     return expect, None, re.findall(r"saving file to (\S+)", text)
+
+
+def tf_keras(case, text):
+    """Keras 2: "5/5 [====] - 2s 128ms/step - loss: 0.78", "1/5 [=>..] - ETA: 5s - loss: 0.9"; a line: "5/5 - 2s - loss: 0.78 ... 400ms/step"."""
+    expect, epoch = [], None
+    for piece in re.split(r"\r\n|\n|\r|\x08+", text):
+        header = re.match(r"Epoch (\d+)/\d+", piece)
+        epoch = int(header[1]) if header else epoch
+        told = re.match(r"Epoch (\d+): val_loss improved from \S+ to ([\d.]+), saving", piece)
+        if told:
+            expect.append({"epoch": int(told[1]), "eval_loss": number(told[2]), "kind": "checkpoint"})
+        match = re.match(r"(\d+)/\d+ (?:\[[=>.]+\] )?- (?:ETA: )?\d+s (.*)", piece)
+        if match:
+            values = fields(match[2])
+            entry = {"epoch": epoch, "loss": values["loss"]}
+            if "val_loss" in values:
+                entry["eval_loss"] = values["val_loss"]
+            pace = re.search(r"(\d+)(us|ms|s)/step", match[2])
+            if pace:
+                entry["step_time_s"] = round(number(pace[1]) * SECONDS[pace[2]], 9)
+            extra = {k: v for k, v in values.items() if "accuracy" in k}
+            expect.append({**entry, "kind": "train", "may": {"step": [int(match[1])]}, "extra": extra})
+    return expect, None, saves(case, text)
+
+
+def clu(case, text):
+    """CLU's writer: "[10] learning_rate=0.1, train_loss=0.29", a line a write, so several a step; notes of the progress."""
+    expect = []
+    for piece in pieces(text):
+        match = re.search(r"logging_writer\.py:\d+\] \[(\d+)\] (.*)", piece)
+        if match:
+            values = fields(match[2], "=")
+            names = {
+                "steps_per_sec": "steps_per_s",
+                "learning_rate": "lr",
+                "train_loss": "loss",
+                "eval_loss": "eval_loss",
+            }
+            entry = {new: values[old] for old, new in names.items() if old in values}
+            step = int(match[1])
+            if not entry:
+                expect.append({"kind": "progress", "may": {"step": [step]}, "extra": values})
+                continue
+            kind = "eval" if "eval_loss" in entry else "train" if "loss" in entry else "progress"
+            expect.append({"step": step, **entry, "kind": kind, "extra": values})
+        match = re.search(r"work unit notes: ([\d.]+) steps/s, [\d.]+% \((\d+)/\d+\)", piece)
+        if match:
+            expect.append({"kind": "progress", "may": {"step": [int(match[2])], "steps_per_s": [number(match[1])]}})
+    return expect, None, []
+
+
+def pykeen(case, text):
+    """Training epochs on cpu: 25%|##| 1/4 [..., 2.95epoch/s, loss=1.25, prev_loss=nan]: the rate is of epochs, so no step's."""
+    expect = []
+    pattern = r"Training epochs on cpu:\s+\d+%\|[^|]*\| (\d+)/\d+ \[[\d:]+<[\d:?]+,\s*(?:[\d.]+|\?)epoch/s(?:, loss=([\d.]+), prev_loss=\S+)?\]"
+    for piece in pieces(text):
+        for match in re.finditer(pattern, piece):
+            may = {"epoch": [int(match[1])], "step": [int(match[1])]}
+            if match[2]:
+                expect.append({"loss": number(match[2]), "kind": "train", "may": may})
+            else:
+                expect.append({"kind": "progress", "may": may})
+    return expect, None, []
+
+
+def widedeep(case, text):
+    """epoch 1: 0%| | 0/4 [00:00<?, ?it/s, loss=0.746, metrics={'acc': 0.5}], then "valid: ..." in the same form."""
+    expect = []
+    pattern = r"(?:epoch (\d+)|valid):\s+\d+%\|[^|]*\| (\d+)/\d+ \[[\d:]+<[\d:?]+,\s*([\d.]+|\?)(it/s|s/it)(?:, loss=([\d.]+), metrics=\{'acc': ([\d.]+)\})?\]"
+    for piece in pieces(text):
+        for match in re.finditer(pattern, piece):
+            may = {"step": [int(match[2])]}
+            pace = {} if match[3] == "?" else {"steps_per_s" if match[4] == "it/s" else "step_time_s": number(match[3])}
+            if not match[5]:
+                expect.append({"kind": "progress", "may": {**may, "epoch": [int(match[1])] if match[1] else []}})
+            elif match[1]:
+                entry = {"epoch": int(match[1]), "loss": number(match[5]), **pace}
+                expect.append({**entry, "kind": "train", "may": may, "extra": {"acc": number(match[6])}})
+            else:
+                may.update({name: [value] for name, value in pace.items()})
+                entry = {"eval_loss": number(match[5]), "kind": "eval", "may": may}
+                expect.append({**entry, "extra": {"acc": number(match[6])}})
+    return expect, None, []

@@ -180,7 +180,12 @@ def lerobot(case, text):
             piece,
         )
         if match:
-            entry = {"epoch": number(match[4]), "loss": number(match[5]), "grad_norm": number(match[6]), "lr": number(match[7])}
+            entry = {
+                "epoch": number(match[4]),
+                "loss": number(match[5]),
+                "grad_norm": number(match[6]),
+                "lr": number(match[7]),
+            }
             may = {"step_time_s": [number(match[8])]}
             if match[2]:
                 may["step"] = [int(match[1]) * 1000]

@@ -15,6 +15,8 @@ pipeline(
     training_kwargs={"num_epochs": 4, "batch_size": 64},
     device="cpu",
     random_seed=0,
-    use_testing_data=False,
+    validation=train,
+    stopper="nop",
+    use_testing_data=True,
     evaluation_kwargs={"batch_size": 64},
 )
