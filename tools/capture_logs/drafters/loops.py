@@ -103,7 +103,7 @@ def skorch(case, text):
                     "epoch": int(row["epoch"]),
                     "loss": number(row["train_loss"]),
                     "eval_loss": number(row["valid_loss"]),
-                    **({"lr": number(row["event_lr"])} if "event_lr" in row else {}),
+                    "lr": number(row["lr"]),
                     "kind": "train",
                     "may": {"step": [int(row["epoch"])]},
                     "extra": {k: number(v) for k, v in row.items() if k in ("valid_acc", "roc_auc", "dur")},
