@@ -34,12 +34,6 @@ void say(int fd, const std::string& line) {
   write_all(fd, line + "\n");
 }
 
-void mask(Environment& environment, const Secrets& secrets) {
-  for (auto& [name, value] : environment.variables) value = secrets.mask(value);
-  for (auto& [name, value] : environment.facts) value = secrets.mask(value);
-  for (auto& what : environment.missing) what = secrets.mask(what);
-}
-
 }  // namespace
 
 void Background::start(RunWriter& writer, const Launch& launch,
@@ -71,10 +65,11 @@ void Background::start(RunWriter& writer, const Launch& launch,
   query.env = launch.environment;
   Environment environment = read_environment_of(root, query);
   environment.host = host;
-  mask(environment, secrets);
+  secrets.mask(environment);
   static_cast<void>(writer.write(environment).ok());
   Rig rig = read_rig_of(root, {writer.dir(), cwd});
   rig.host = host;
+  secrets.mask(rig);
   static_cast<void>(writer.write(rig).ok());
   say(answers.get(), "gpus\t" + std::to_string(rig.gpus.size()));
   for (const Fact& fact : facts_of_named_files(launch.argv, cwd)) {

@@ -14,6 +14,9 @@
 #include <cstring>
 
 #include "base/clock.h"
+#include "base/text.h"
+#include "host/tree.h"
+#include "record/secrets.h"
 
 extern char** environ;
 
@@ -148,19 +151,55 @@ bool copy_window_size(int from, int to) {
          ::ioctl(to, TIOCSWINSZ, &size) == 0;
 }
 
+namespace {
+
+/// "train.py" → "train"; nothing for what is no script.
+std::optional<std::string> script_name(std::string_view word) {
+  const std::filesystem::path file = std::filesystem::path(word).filename();
+  if (file.extension() != ".py" && file.extension() != ".sh") return std::nullopt;
+  return file.stem().string();
+}
+
+/// What an interpreter, a launcher or a wrapper is to start: `python -m pkg.train` → "train".
+std::optional<std::string> started_name(const std::vector<std::string>& argv) {
+  for (std::size_t i = 1; i < argv.size(); ++i) {
+    if (auto script = script_name(argv[i])) return script;
+    if (argv[i] == "-m" && i + 1 < argv.size()) {
+      const std::vector<std::string> module = {"python", "-m", argv[i + 1]};
+      if (command_kind(module) == CommandKind::launcher)
+        continue;  // python -m torch.distributed.run
+      const std::string& dotted = argv[i + 1];
+      return dotted.substr(dotted.rfind('.') + 1);
+    }
+    if (argv[i] == "-c" && i + 1 < argv.size()) {  // a line for a shell
+      for (const auto word : split(argv[i + 1], ' ')) {
+        if (auto script = script_name(word)) return script;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+/// A name that gives a secret away would be a folder's name and a process title.
+void choose_name(Launch& launch, const std::string& asked) {
+  const Secrets secrets(launch.argv, launch.environment);
+  launch.name = asked.empty() ? name_of_command(launch.argv) : asked;
+  if (secrets.mask(launch.name) == launch.name) return;
+  launch.name = name_of_command(secrets.mask_argv(launch.argv));
+  if (secrets.mask(launch.name) != launch.name) launch.name = "run";
+  launch.warnings.push_back("the run's name holds a secret: it is called " + launch.name +
+                            " instead");
+}
+
+}  // namespace
+
 std::string name_of_command(const std::vector<std::string>& argv) {
   std::string word = "run";
   if (!argv.empty()) {
     word = std::filesystem::path(argv[0]).filename().string();
+    if (auto script = script_name(word)) word = *script;
     // `python train.py` is better called train.
-    const bool interpreter = word.starts_with("python") || word == "bash" || word == "sh" ||
-                             word == "torchrun" || word == "accelerate" || word == "deepspeed";
-    for (std::size_t i = 1; interpreter && i < argv.size(); ++i) {
-      const auto file = std::filesystem::path(argv[i]).filename();
-      if (file.extension() != ".py" && file.extension() != ".sh") continue;
-      word = file.stem().string();
-      break;
-    }
+    if (command_kind(argv) != CommandKind::program) word = started_name(argv).value_or(word);
   }
   std::string name;
   for (const char c : word) {
@@ -175,13 +214,13 @@ std::string name_of_command(const std::vector<std::string>& argv) {
 
 Result<Launch> plan_launch(const RecordOptions& options) {
   Launch launch;
-  launch.name = options.name.empty() ? name_of_command(options.command) : options.name;
   launch.argv = options.command;
   launch.detached = options.detach;
   launch.out.name = "out";
   launch.err.name = "err";
   launch.inherited = inherited_descriptors();
   for (char** entry = environ; *entry != nullptr; ++entry) launch.environment.emplace_back(*entry);
+  choose_name(launch, options.name);
   launch.in_closed = !is_open(0);
   launch.out_closed = !is_open(1);
   launch.err_closed = !is_open(2);
