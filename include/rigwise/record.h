@@ -31,10 +31,11 @@ struct RecordOptions {
 };
 
 struct RecordOutcome {
-  int exit_code = 0;  // the command's own; 128+N by signal; 127 not found; 126 not executable
+  std::string name = {};  // of the run: the one asked for, or made from the command
+  int exit_code = 0;      // the command's own; 128+N by signal; 127 not found; 126 not executable
   std::optional<std::filesystem::path> dir =
-      {};  // empty: trained unrecorded, a warning was printed
-  bool detached = false;
+      {};                 // empty: trained unrecorded, a warning was printed
+  bool detached = false;  // it runs on; false too where it could not be executed
 };
 
 /// Runs the command and records it. Prints nothing but warnings on stderr. Does not return in the

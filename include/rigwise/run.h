@@ -281,6 +281,7 @@ struct Statement {
 struct RecorderCost {
   std::optional<double> cpu_s, peak_rss_bytes, longest_tick_s, keeper_cpu_s;
   std::int64_t dropped_readings = 0;
+  std::int64_t missed_ticks = 0;    // instants left out because the tick before took too long
   std::int64_t lost_log_bytes = 0;  // bytes that reached the terminal but not the log (full disk)
 };
 
@@ -324,10 +325,15 @@ struct RunInfo {
   std::optional<RecorderCost> recorder = {};
   std::map<std::string, std::string> digests = {};  // file → "sha256:…"
   std::vector<std::string> missing = {};            // what the recorder knows it could not record
-  std::vector<std::string> warnings = {};           // "the command printed the value of HF_TOKEN"
-  bool imported = false;                  // made from files that people kept, not recorded
-  std::vector<std::string> untimed = {};  // log files whose rows state no instant: their t_s in
-                                          // steps.csv and events.csv say nothing
+  // The gaps that change what the rest of the record can show, as flags beside the words of
+  // `missing`.
+  bool end_unwatched = false;   // the recorder died first: samples, steps and events end early
+  bool log_end_unread = false;  // steps may have gone on behind the last one on record
+  bool checkpoints_unwatched = false;      // not all output folders were watched all the time
+  std::vector<std::string> warnings = {};  // "the command printed the value of HF_TOKEN"
+  bool imported = false;                   // made from files that people kept, not recorded
+  std::vector<std::string> untimed = {};   // log files whose rows state no instant: their t_s in
+                                           // steps.csv and events.csv say nothing
 };
 
 /// The command is known to have done what it was asked: exit status 0; of an imported run, which
@@ -415,7 +421,7 @@ std::filesystem::path runs_root(const std::optional<std::string>& flag);
 std::vector<Run> list_runs(const std::filesystem::path& root);
 
 /// All runs of that name (or that id, or that path), oldest first. Errors: not_found, with the
-/// nearest name as hint.
+/// nearest name as hint; conflict, where it is the id of one run and the name of another.
 Result<std::vector<Run>> find_runs(const std::filesystem::path& root, const std::string& name);
 
 constexpr std::string_view to_string(RunState value) {
@@ -473,28 +479,37 @@ constexpr std::string_view to_string(EventKind value) {
 // ----------------------------------------------------------------------------------------------
 // writing
 
-/// One append-only file with one writer. Each append is one write(2) of whole rows; a failed write
-/// is counted and the row dropped, so that a full disk degrades the evidence and nothing else.
-/// After a partial write the half row is closed with a newline before the next, so at most that row
-/// is bad.
+/// One append-only file with one writer. Each append is one write(2) of whole rows. What cannot be
+/// written (a full disk, a folder that is gone) is counted and dropped, so that it degrades the
+/// evidence and nothing else; half a row is taken back. Opening and the header are tried again at
+/// every append until they succeed.
 class AppendFile {
  public:
   AppendFile() = default;
+  /// Opens nothing yet. `header` ends in '\n'; it is written where the file is new or holds only
+  /// the beginning of it.
+  AppendFile(std::filesystem::path path, std::string header);
   AppendFile(AppendFile&& other) noexcept;
   AppendFile& operator=(AppendFile&& other) noexcept;
   AppendFile(const AppendFile&) = delete;
   AppendFile& operator=(const AppendFile&) = delete;
   ~AppendFile();
 
-  static Result<AppendFile> open(const std::filesystem::path& path, std::string_view header);
-  void append(std::string_view rows);  // rows end in '\n'
+  /// Rows end in '\n'. Returns how many of them are in the file now.
+  std::size_t append(std::string_view rows);
+  [[nodiscard]] std::int64_t lost_rows() const { return lost_rows_; }
   [[nodiscard]] std::int64_t lost_bytes() const { return lost_bytes_; }
-  [[nodiscard]] bool is_open() const { return fd_ >= 0; }
 
  private:
+  bool ready();
+  bool close_half_row();
+
+  std::filesystem::path path_;
+  std::string header_;
+  std::size_t header_done_ = 0;
   int fd_ = -1;
   bool half_row_ = false;
-  std::int64_t lost_bytes_ = 0;
+  std::int64_t lost_rows_ = 0, lost_bytes_ = 0;
 };
 
 /// The recorder's side of a run directory: everything but log/, which belongs to the keeper. Not
@@ -524,13 +539,17 @@ class RunWriter {
   /// Rewrites run.json (temporary, fsync, rename, fsync of the folder) with what is known so far.
   Status update(const RunInfo& info);
 
-  /// Last act: digests of every file, the ending, then run.json as in update(). Afterwards the run
-  /// is immutable.
+  /// The ending: rows that no table could take go to `missing`, then run.json as in update(). From
+  /// here on the run is finished, and nothing more is appended.
+  Status close(RunInfo info);
+  /// After close(): digests of every file into run.json. Afterwards the run is immutable.
+  /// `sign_of_life` is called now and then, since reading much from a slow disk takes its time.
+  Status seal(const std::function<void()>& sign_of_life = {});
+  /// close() and seal().
   Status finish(RunInfo info);
 
   [[nodiscard]] const std::filesystem::path& dir() const { return dir_; }
   [[nodiscard]] const RunInfo& info() const { return info_; }
-  [[nodiscard]] std::int64_t lost_bytes() const;
   /// The descriptor that holds the folder's lock, for processes that are to hold it too.
   [[nodiscard]] int lock_descriptor() const;
 
@@ -548,7 +567,8 @@ class RunWriter {
 /// Written by the keeper as its last act.
 Status write_keeper_record(const std::filesystem::path& dir, const KeeperRecord& record);
 
-/// Finishes run.json of a run whose recorder died: used by the front, and by nothing else.
+/// Finishes run.json of a run whose recorder died: used by the front, and by nothing else. Where
+/// the recorder had written the ending already, only digests are added.
 Status finish_run(const std::filesystem::path& dir, const Ending& ending,
                   std::vector<std::string> missing);
 

@@ -117,7 +117,8 @@ std::string sha256_hex(std::string_view bytes) {
   return hex(digest);
 }
 
-Result<std::string> sha256_file_hex(const std::filesystem::path& path) {
+Result<std::string> sha256_file_hex(const std::filesystem::path& path,
+                                    const std::function<void()>& each_piece) {
   const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) return io_error(path, "open", errno);
   SHA2_CTX context;
@@ -129,6 +130,7 @@ Result<std::string> sha256_file_hex(const std::filesystem::path& path) {
     if (count < 0) return io_error(path, "read", errno);
     if (count == 0) break;
     SHA256Update(&context, buffer.data(), static_cast<std::size_t>(count));
+    if (each_piece) each_piece();
   }
   std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest = {};
   SHA256Final(digest.data(), &context);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,7 +45,9 @@ Status write_file_atomic(const std::filesystem::path& path, std::string_view byt
 std::size_t write_all(int fd, std::string_view bytes);
 
 std::string sha256_hex(std::string_view bytes);
-Result<std::string> sha256_file_hex(const std::filesystem::path& path);
+/// `each_piece` is called after every 64 KiB.
+Result<std::string> sha256_file_hex(const std::filesystem::path& path,
+                                    const std::function<void()>& each_piece = {});
 
 /// An advisory lock on a whole file, shared by processes that inherit the descriptor and gone with
 /// the last of them (open-file-description lock). Errors: conflict (somebody holds it), io.

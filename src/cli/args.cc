@@ -96,7 +96,7 @@ Verb add_run(CLI::App& app, RunArgs& args) {
       app.add_subcommand("run", "Run and record any command; never changes what it does");
   common(verb, args);
   verb->add_option("--name", args.name,
-                   "Name of the run; may repeat (default: the program's name)");
+                   "Name of the run; may repeat (default: made from the script or program)");
   verb->add_option("--interval", args.interval_s, "Seconds between samples")
       ->check(CLI::Range(0.05, 3600.0))
       ->capture_default_str();
@@ -121,10 +121,7 @@ Verb add_run(CLI::App& app, RunArgs& args) {
             }
             if (!(args.interval_s > 0))
               return usage("run: --interval nan is no time", "--interval 1");
-            if (args.name.empty()) {
-              const std::string& program = args.command[0];
-              args.name = program.substr(program.rfind('/') + 1);
-            } else if (!layout::is_run_name(args.name)) {
+            if (!args.name.empty() && !layout::is_run_name(args.name)) {
               // refused before anything starts: an unrecorded 8 hours would be the worse answer
               return usage("'" + clean_text(args.name, 120) + "' cannot name a run",
                            "use letters, digits, '.', '_' and '-', at most 100");

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "base/json.h"
 #include "cli/verbs.h"
 #include "rigwise/ledger.h"
 #include "rigwise/record.h"
@@ -24,6 +25,28 @@ void print_closing(const RecordOutcome& outcome) {
   std::fprintf(stderr, "rigwise: %s", text.c_str());
 }
 
+/// docs/json.md's run document on one line; of an unrecorded run what is known of it.
+std::string run_line(const RecordOutcome& outcome) {
+  if (outcome.dir) {
+    const auto run = open_run(*outcome.dir);
+    const auto document = run ? parse_json(run_json(*run)) : Result<Json>(run.error());
+    if (document) return document->dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+  const Json document = {{"schema", 1},
+                         {"name", outcome.name},
+                         {"dir", nullptr},
+                         {"state", "unrecorded"},
+                         {"exit_status", outcome.exit_code}};
+  return document.dump() + "\n";
+}
+
+/// The command's stdout is the user's, so the document of an attached run goes to stderr, behind
+/// all that the command wrote there; a detached one's is all that we print.
+void print_json(const RecordOutcome& outcome) {
+  const std::string line = run_line(outcome);
+  std::fputs(line.c_str(), outcome.detached ? stdout : stderr);
+}
+
 }  // namespace
 
 int cmd_run(const RunArgs& args) {
@@ -33,6 +56,10 @@ int cmd_run(const RunArgs& args) {
   options.command = args.command;
   options.interval_s = args.interval_s;
   options.detach = args.detach;
+  if (!args.name.empty() && open_run(options.root / args.name)) {
+    return fail({Errc::usage, "'" + args.name + "' is the id of a run already",
+                 "another name: that run could not be told from this one"});
+  }
   auto statement = statement_at(args.lab);
   if (statement) {
     options.statement = std::move(*statement);
@@ -41,12 +68,14 @@ int cmd_run(const RunArgs& args) {
                  statement.error().message.c_str());
   }
   const RecordOutcome outcome = record_run(options);
-  if (outcome.detached) {
+  if (args.json) {
+    print_json(outcome);
+  } else if (outcome.detached) {
     std::fprintf(stderr, "rigwise: %s runs detached\n         back to it: rigwise attach %s\n",
-                 args.name.c_str(), args.name.c_str());
-    return outcome.exit_code;
+                 outcome.name.c_str(), outcome.name.c_str());
+  } else if (outcome.dir && !args.quiet) {
+    print_closing(outcome);
   }
-  if (outcome.dir && !args.quiet) print_closing(outcome);
   return outcome.exit_code;
 }
 

@@ -24,7 +24,8 @@ enum class MessageKind : std::int32_t {
   stopped,    // detail = stop signal
   continued,  //
   exited,     // detail = wait status, t_s
-  drained,    // number = log bytes lost: all output is delivered and keeper.json is written
+  drained,    // number = log bytes lost, detail = receive times lost: all output is delivered and
+              // keeper.json is written
   // front → keeper
   forward,  // detail = signal, number = 1: the command's whole group
   resume,   // SIGCONT to the command's group
@@ -35,7 +36,9 @@ enum class MessageKind : std::int32_t {
   refused,    // text = why there is no run directory
   // recorder → front
   orphaned,  // the keeper died; pid and detail = wait status of the command, t_s
-  finished,  // run.json is closed
+  closed,    // run.json holds the ending; only digests are to come
+  alive,     // still at the digests
+  finished,  // nothing more is written; text = what went wrong with run.json
   // keeper → attached terminal
   attached,  // number = log offset at which the live output begins, descriptor = the terminal
   output,    // text = bytes
@@ -68,6 +71,18 @@ struct Received {
 };
 /// Takes one message; never blocks.
 Received receive_message(int channel);
+
+/// Hands every message that waits to `take`, in order; never blocks. False: the peer is gone.
+/// `take` leaves the channel open.
+template <class Take>
+bool take_messages(int channel, const Take& take) {
+  for (;;) {
+    Received received = receive_message(channel);
+    if (received.closed) return false;
+    if (!received.message) return true;
+    take(*received.message);
+  }
+}
 
 /// A listening socket `name` in `folder`, for its owner only; however long the path is.
 Result<Fd> listen_in(const std::filesystem::path& folder, std::string_view name);

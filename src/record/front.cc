@@ -44,7 +44,9 @@ constexpr double kCloseAllowed_s = 10;  // for closing the run ourselves
 class Front {
  public:
   Front(const RecordOptions& options, Launch launch)
-      : options_(options), launch_(std::move(launch)) {}
+      : options_(options), launch_(std::move(launch)) {
+    outcome_.name = launch_.name;
+  }
 
   /// False: nothing was started (no process to be had).
   bool start();
@@ -52,7 +54,6 @@ class Front {
   RecordOutcome wait();
   /// Until it is known whether the command runs and where it is recorded.
   RecordOutcome wait_for_start();
-  [[nodiscard]] bool command_could_start() const { return exec_error_ == 0; }
 
  private:
   bool fork_recorder();
@@ -72,6 +73,7 @@ class Front {
   void relay_keys();
   void flush_keys();
   void note_exit(int wait_status, double t_s);
+  void tell_exec_error();
   void bury();
   void close_run();
   void close_run_ourselves(std::string what);
@@ -92,8 +94,10 @@ class Front {
   pid_t recorder_pid_ = -1, keeper_pid_ = -1, command_ = -1;
   int exec_error_ = 0, wait_status_ = 0;
   bool started_ = false, known_ = false, ended_ = false, drained_ = false, finished_ = false;
+  bool closed_ = false;  // run.json holds the ending
+  bool told_ = false;    // that the command could not be executed
   bool awake_ = false, stand_in_ = false, raw_ = false, user_gone_ = false, impatient_ = false;
-  int attempts_ = 0;
+  int attempts_ = 0, signs_of_life_ = 0;
   double ended_s_ = 0;
   std::int64_t lost_log_bytes_ = 0;
   std::string keys_ = {};  // read from the user, not yet taken by the command's terminal
@@ -177,20 +181,7 @@ void Front::note_exit(int wait_status, double t_s) {
 }
 
 void Front::take_from_keeper() {
-  for (;;) {
-    Received received = receive_message(keeper_.get());
-    if (received.closed && !awake_ && attempts_ < kMaxAttempts && fork_recorder()) {
-      return;  // the recorder died before there was a keeper: nothing has been started yet
-    }
-    if (received.closed) {
-      keeper_.reset();
-      sized_.reset();
-      terminal_.reset();  // else the command's terminal would not hang up
-      drained_ = true;
-      return;
-    }
-    if (!received.message) return;
-    const Message& message = *received.message;
+  const bool there = take_messages(keeper_.get(), [this](const Message& message) {
     switch (message.kind) {
       case MessageKind::awake:
         awake_ = true;
@@ -215,24 +206,19 @@ void Front::take_from_keeper() {
       default:
         break;
     }
-  }
+  });
+  if (there) return;
+  // The recorder died before there was a keeper: nothing has been started yet.
+  if (!awake_ && attempts_ < kMaxAttempts && fork_recorder()) return;
+  keeper_.reset();
+  sized_.reset();
+  terminal_.reset();  // else the command's terminal would not hang up
+  drained_ = true;
 }
 
 void Front::take_from_recorder() {
-  for (;;) {
-    Received received = receive_message(recorder_.get());
-    if (received.closed) {
-      recorder_.reset();
-      // Dead before there was a keeper: the keeper's channel ends too, and both are started again.
-      if (!known_ && !awake_ && attempts_ < kMaxAttempts) take_from_keeper();
-      if (recorder_.valid()) return;
-      if (!known_ && !stand_in_ && fork_stand_in()) return;
-      if (!known_) warn("the recorder died at once: training unrecorded");
-      known_ = true;
-      return;
-    }
-    if (!received.message) return;
-    const Message& message = *received.message;
+  const bool there = take_messages(recorder_.get(), [this](const Message& message) {
+    ++signs_of_life_;
     switch (message.kind) {
       case MessageKind::recording:
         known_ = true;
@@ -249,13 +235,25 @@ void Front::take_from_recorder() {
       case MessageKind::orphaned:
         note_exit(message.detail, message.t_s);
         break;
+      case MessageKind::closed:
+        closed_ = true;
+        break;
       case MessageKind::finished:
         finished_ = true;
+        if (!message.text.empty()) warn("the run could not be closed: " + message.text);
         break;
       default:
         break;
     }
-  }
+  });
+  if (there) return;
+  recorder_.reset();
+  // Dead before there was a keeper: the keeper's channel ends too, and both are started again.
+  if (!known_ && !awake_ && attempts_ < kMaxAttempts) take_from_keeper();
+  if (recorder_.valid()) return;
+  if (!known_ && !stand_in_ && fork_stand_in()) return;
+  if (!known_) warn("the recorder died at once: training unrecorded");
+  known_ = true;
 }
 
 // Whatever ends below us while recorder and keeper are gone comes to us (child subreaper).
@@ -452,8 +450,18 @@ RecordOutcome Front::wait_for_start() {
   return outcome_;
 }
 
+void Front::tell_exec_error() {
+  if (exec_error_ == 0 || told_) return;
+  told_ = true;
+  const auto& what = launch_.argv.empty() ? std::string() : launch_.argv[0];
+  warn(clean_text(what, 300) + ": " +
+       (exec_error_ == ENOENT ? "command not found"
+                              : "cannot be executed: " + errno_text(exec_error_)));
+}
+
 RecordOutcome Front::wait() {
-  bool told = false;
+  outcome_.detached = false;
+  tell_exec_error();
   while (!(ended_ && (drained_ || impatient_))) {
     // Keeper and recorder are gone and the command came not to us: its status is lost.
     if (!keeper_.valid() && !recorder_.valid()) {
@@ -461,13 +469,7 @@ RecordOutcome Front::wait() {
       if (ended_ || command_ <= 0 || ::kill(command_, 0) != 0) break;
     }
     step(keeper_.valid() || recorder_.valid() ? -1 : 200);
-    if (exec_error_ != 0 && !told) {
-      told = true;
-      const auto& what = launch_.argv.empty() ? std::string() : launch_.argv[0];
-      warn(clean_text(what, 300) + ": " +
-           (exec_error_ == ENOENT ? "command not found"
-                                  : "cannot be executed: " + errno_text(exec_error_)));
-    }
+    tell_exec_error();
   }
   release_terminal();
   close_run();
@@ -502,18 +504,24 @@ void Front::close_run() {
   const double began_s = monotonic_s();
   double moved_s = began_s;
   auto runtime = main_thread_runtime_ns(recorder_pid_);
+  int signs = signs_of_life_;
   while (recorder_.valid() && !finished_ && !impatient_) {
     step(100);
     const double now = monotonic_s();
-    if (const auto seen = main_thread_runtime_ns(recorder_pid_); seen != runtime) {
+    const auto seen = main_thread_runtime_ns(recorder_pid_);
+    if (seen != runtime || signs != signs_of_life_) {
       runtime = seen;
+      signs = signs_of_life_;
       moved_s = now;
     }
-    if (now - began_s > kFinishAllowed_s) {
-      warn("the recorder is still closing the run; it goes on by itself");
+    // With the ending on disk nothing is lost by leaving a slow disk to the recorder alone.
+    const bool silent = now - moved_s >= kSilence_s;
+    if (now - began_s > kFinishAllowed_s || (silent && closed_)) {
+      warn(closed_ ? "the recorder is still making the run's digests; it goes on by itself"
+                   : "the recorder is still closing the run; it goes on by itself");
       return;
     }
-    if (now - moved_s < kSilence_s) continue;
+    if (!silent) continue;
     ::kill(recorder_pid_, SIGKILL);
     close_run_ourselves("the recorder did not answer at the end");
     return;
@@ -605,6 +613,7 @@ namespace {
 /// it says how the start went.
 RecordOutcome start_detached(const RecordOptions& options, Launch launch) {
   RecordOutcome outcome;
+  outcome.name = launch.name;
   outcome.exit_code = 1;
   auto channel = make_channel();
   const pid_t child = channel ? ::fork() : -1;
@@ -621,17 +630,21 @@ RecordOutcome start_detached(const RecordOptions& options, Launch launch) {
     Front front(options, std::move(launch));
     Message message;
     message.kind = MessageKind::refused;
+    message.text = "no process to spare";
+    bool goes_on = false;
     if (front.start()) {
-      const RecordOutcome start = front.wait_for_start();
-      message.kind = MessageKind::recording;
+      RecordOutcome start = front.wait_for_start();
+      goes_on = start.exit_code == 0;
+      if (!goes_on) start = front.wait();  // nothing runs: the user hears of it whole
+      message.kind = goes_on ? MessageKind::recording : MessageKind::finished;
       message.detail = start.exit_code;
-      if (start.dir) message.text = start.dir->string();
+      message.text = start.dir ? start.dir->string() : std::string();
     }
     // Warnings of the start have reached the user; later ones have no reader.
     send_message(channel->other.get(), message);
     channel->other.reset();
     detach_standard_streams();
-    if (message.kind == MessageKind::recording) front.wait();
+    if (goes_on) front.wait();
     ::_exit(0);
   }
   channel->other.reset();
@@ -639,15 +652,14 @@ RecordOutcome start_detached(const RecordOptions& options, Launch launch) {
   while (::poll(&entry, 1, -1) < 0 && errno == EINTR) {
   }
   const Received received = receive_message(channel->one.get());
-  if (!received.message || received.message->kind != MessageKind::recording) return outcome;
-  outcome.detached = true;
+  if (!received.message || received.message->kind == MessageKind::refused) {
+    std::fprintf(stderr, "rigwise: the detached run did not start: %s\n",
+                 received.message ? received.message->text.c_str() : "its front died at once");
+    return outcome;
+  }
+  outcome.detached = received.message->kind == MessageKind::recording;
   outcome.exit_code = received.message->detail;
   if (!received.message->text.empty()) outcome.dir = received.message->text;
-  if (outcome.exit_code != 0) {
-    outcome.detached = false;
-    std::fprintf(stderr, "rigwise: %s: %s\n", clean_text(options.command[0], 300).c_str(),
-                 outcome.exit_code == 127 ? "command not found" : "cannot be executed");
-  }
   return outcome;
 }
 

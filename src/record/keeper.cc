@@ -92,17 +92,11 @@ void Keeper::await_directory() {
 
 void Keeper::take_from_recorder() {
   if (!recorder_.valid()) return;
-  for (;;) {
-    Received received = receive_message(recorder_.get());
-    if (received.closed) {
-      recorder_.reset();
-      // The front makes a run directory where a dead recorder left none.
-      if (!front_.valid()) decide_directory({});
-      return;
-    }
-    if (!received.message) return;
-    decide_directory(*received.message);
-  }
+  if (take_messages(recorder_.get(), [this](const Message& news) { decide_directory(news); }))
+    return;
+  recorder_.reset();
+  // The front makes a run directory where a dead recorder left none.
+  if (!front_.valid()) decide_directory({});
 }
 
 void Keeper::decide_directory(const Message& message) {
@@ -214,15 +208,7 @@ void Keeper::note_children() {
 }
 
 void Keeper::take_from_front() {
-  for (;;) {
-    Received received = receive_message(front_.get());
-    if (received.closed) {
-      front_.reset();
-      if (!recorder_.valid() && !decided_) decide_directory({});
-      return;
-    }
-    if (!received.message) return;
-    const Message& message = *received.message;
+  const bool there = take_messages(front_.get(), [this](const Message& message) {
     switch (message.kind) {
       case MessageKind::recording:
       case MessageKind::refused:
@@ -241,7 +227,10 @@ void Keeper::take_from_front() {
       default:
         break;
     }
-  }
+  });
+  if (there) return;
+  front_.reset();
+  if (!recorder_.valid() && !decided_) decide_directory({});
 }
 
 void Keeper::take_audience() {
@@ -283,6 +272,7 @@ void Keeper::finish_when_drained() {
   Message message;
   message.kind = MessageKind::drained;
   message.number = log_.close(ending_of(wait_status_, exec_error_, exited_s_), kLogPatience_s);
+  message.detail = static_cast<std::int32_t>(log_.lost_times());
   message.t_s = now_s();
   audience_.say_exited(exec_error_ == 0 ? wait_status_ : (exec_error_ == ENOENT ? 127 : 126) << 8);
   if (listener_.valid()) ::unlink(attach_path_.c_str());

@@ -46,9 +46,11 @@ struct LogWriter::Stream {
   std::int64_t lost = 0;
   std::deque<LogMark> marks;
   double mark_began_s = 0;  // when the youngest mark was opened
+  // Rows in front that are being written: they do not change.
+  std::size_t marks_under_way = 0, losses_under_way = 0;
   std::deque<Loss> losses;
   Fd log;
-  std::optional<AppendFile> index, lost_rows;
+  AppendFile index, lost_rows;
 
   explicit Stream(std::string stream_name) : name(std::move(stream_name)) {
     void* area = ::mmap(nullptr, kQueueBytes, PROT_READ | PROT_WRITE,
@@ -88,7 +90,8 @@ struct LogWriter::Stream {
   }
 
   void mark(double t_s) {
-    if (!marks.empty() && (t_s - mark_began_s < kMarkEvery_s || marks.size() >= kMaxMarks)) {
+    const bool may_grow = marks.size() > marks_under_way;
+    if (may_grow && (t_s - mark_began_s < kMarkEvery_s || marks.size() >= kMaxMarks)) {
       marks.back() = {accepted, t_s};
       return;
     }
@@ -99,7 +102,7 @@ struct LogWriter::Stream {
   void lose(std::size_t count, double t_s) {
     const auto bytes = static_cast<std::int64_t>(count);
     lost += bytes;
-    if (!losses.empty() &&
+    if (losses.size() > losses_under_way &&
         (losses.back().offset_bytes == accepted || losses.size() >= kMaxLosses)) {
       losses.back().lost_bytes += bytes;
       return;
@@ -124,6 +127,13 @@ void LogWriter::start(const std::filesystem::path& run_dir) {
   const std::lock_guard lock(mutex_);
   if (off_ || thread_.joinable()) return;
   dir_ = run_dir;
+  for (auto& stream : streams_) {
+    if (!stream) continue;
+    stream->index =
+        AppendFile(dir_ / layout::log_index(stream->name), std::string(layout::kLogIndexHeader));
+    stream->lost_rows =
+        AppendFile(dir_ / layout::log_losses(stream->name), std::string(layout::kLogLossesHeader));
+  }
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error&) {  // no thread to be had: train without a log
@@ -210,39 +220,43 @@ bool LogWriter::write_some(Stream& stream, std::unique_lock<std::mutex>& lock) {
   return true;
 }
 
-void LogWriter::write_rows(Stream& stream, std::unique_lock<std::mutex>& lock) {
+/// Rows whose bytes are in the log. What cannot be written stays and is tried again. False: it was
+/// not all written.
+bool LogWriter::write_rows(Stream& stream, std::unique_lock<std::mutex>& lock) {
   std::string rows, lost_rows;
+  std::size_t marks = 0, losses = 0;
   const double now_s = monotonic_s() - start_monotonic_s_;
-  while (!stream.marks.empty() && stream.marks.front().offset_bytes <= stream.written) {
+  for (const LogMark& mark : stream.marks) {
+    if (mark.offset_bytes > stream.written) break;
     // The youngest mark may still grow.
-    if (stream.marks.size() == 1 && !closing_ && now_s - stream.mark_began_s < kMarkEvery_s) break;
-    const LogMark& mark = stream.marks.front();
+    const bool youngest = marks + 1 == stream.marks.size();
+    if (youngest && !closing_ && now_s - stream.mark_began_s < kMarkEvery_s) break;
     rows += CsvRow().add_integer(mark.offset_bytes).add(mark.t_s).line();
-    stream.marks.pop_front();
+    ++marks;
   }
-  while (!stream.losses.empty() && stream.losses.front().offset_bytes <= stream.written) {
-    const Loss& loss = stream.losses.front();
+  for (const Loss& loss : stream.losses) {
     // As long as nothing was taken in behind it, it may still grow.
+    if (loss.offset_bytes > stream.written) break;
     if (!closing_ && loss.offset_bytes == stream.accepted) break;
     lost_rows +=
         CsvRow().add_integer(loss.offset_bytes).add_integer(loss.lost_bytes).add(loss.t_s).line();
-    stream.losses.pop_front();
+    ++losses;
   }
-  if (rows.empty() && lost_rows.empty()) return;
+  if (rows.empty() && lost_rows.empty()) return true;
   write_began_s_ = monotonic_s();
+  stream.marks_under_way = marks;
+  stream.losses_under_way = losses;
   lock.unlock();
-  const auto append = [&](std::optional<AppendFile>& file, const std::string& path,
-                          std::string_view header, const std::string& text) {
-    if (text.empty()) return;
-    if (!file) {
-      if (auto opened = AppendFile::open(dir_ / path, header)) file = std::move(*opened);
-    }
-    if (file) file->append(text);
-  };
-  append(stream.index, layout::log_index(stream.name), layout::kLogIndexHeader, rows);
-  append(stream.lost_rows, layout::log_losses(stream.name), layout::kLogLossesHeader, lost_rows);
+  const std::size_t marks_done = rows.empty() ? 0 : stream.index.append(rows);
+  const std::size_t losses_done = lost_rows.empty() ? 0 : stream.lost_rows.append(lost_rows);
   lock.lock();
   write_began_s_.reset();
+  stream.marks_under_way = stream.losses_under_way = 0;
+  stream.marks.erase(stream.marks.begin(),
+                     stream.marks.begin() + static_cast<std::ptrdiff_t>(marks_done));
+  stream.losses.erase(stream.losses.begin(),
+                      stream.losses.begin() + static_cast<std::ptrdiff_t>(losses_done));
+  return marks_done == marks && losses_done == losses;
 }
 
 void LogWriter::run() {
@@ -266,19 +280,22 @@ void LogWriter::run() {
         window_bytes_ = 0;
         fast_ = true;
       }
+      const std::chrono::duration<double> retry(kRetryEvery_s);
       if (failing_) {
-        data_.wait_for(lock, std::chrono::duration<double>(kRetryEvery_s),
-                       [this] { return closing_; });
+        data_.wait_for(lock, retry, [this] { return closing_; });
+      } else if (rows_failing_) {
+        data_.wait_for(lock, retry, full);
       } else {
         data_.wait_for(lock, milliseconds(20), full);
       }
     }
     bool failed = false;
+    rows_failing_ = false;
     for (auto& stream : streams_) {
       while (stream && stream->used > 0 && !failed) failed = !write_some(*stream, lock);
-      if (stream) write_rows(*stream, lock);
+      if (stream && !write_rows(*stream, lock)) rows_failing_ = true;
     }
-    if (closing_ && (failed || !anything_waits())) break;
+    if (closing_ && (failed || rows_failing_ || !anything_waits())) break;
   }
   write_ending(lock);
 }
@@ -296,6 +313,15 @@ void LogWriter::write_ending(std::unique_lock<std::mutex>& lock) {
   lock.lock();
   finished_ = true;
   done_.notify_all();
+}
+
+std::int64_t LogWriter::lost_times() const {
+  const std::lock_guard lock(mutex_);
+  std::int64_t lost = 0;
+  for (const auto& stream : streams_) {
+    if (stream && !off_) lost += static_cast<std::int64_t>(stream->marks.size());
+  }
+  return lost;
 }
 
 std::int64_t LogWriter::close(const Ending& ending, double patience_s) {

@@ -10,10 +10,11 @@
 //   keeper.json        how the command ended, by the keeper's own word
 //
 // A full disk or a hung file system fills the queue; what then does not fit is counted, recorded
-// and dropped, while everything in the queue is kept and tried again until room returns. A copying
-// thread waits for the queue only while the writer moves: freely while it writes 32 MB/s or more (a
-// burst on a healthy disk, which no training prints for long), else no longer than 2 s and 1 % of
-// the run in all. So a burst reaches the log whole, and a slow disk cannot slow the command down.
+// and dropped, while everything in the queue, and rows of the tables, are kept and tried again
+// until room returns. A copying thread waits for the queue only while the writer moves: freely
+// while it writes 32 MB/s or more (a burst on a healthy disk, which no training prints for long),
+// else no longer than 2 s and 1 % of the run in all. So a burst reaches the log whole, and a slow
+// disk cannot slow the command down.
 //
 // Threads: push() from any number of threads; the rest from one owner.
 #pragma once
@@ -51,13 +52,15 @@ class LogWriter {
   /// Writes what waits and then keeper.json with `ending`; gives up where nothing moves for
   /// `patience_s`. Returns the bytes that the log lacks.
   std::int64_t close(const Ending& ending, double patience_s);
+  /// After close(): receive times that could not be written.
+  [[nodiscard]] std::int64_t lost_times() const;
 
  private:
   struct Stream;
   void run();
   void open_log(Stream& stream) const;
   bool write_some(Stream& stream, std::unique_lock<std::mutex>& lock);
-  void write_rows(Stream& stream, std::unique_lock<std::mutex>& lock);
+  bool write_rows(Stream& stream, std::unique_lock<std::mutex>& lock);
   void write_ending(std::unique_lock<std::mutex>& lock);
   bool anything_waits() const;
 
@@ -68,6 +71,7 @@ class LogWriter {
   std::filesystem::path dir_;
   bool off_ = false, closing_ = false, finished_ = false;
   bool failing_ = false;                 // the last write failed: only tried now and then
+  bool rows_failing_ = false;            // the same of the tables beside the log
   double failed_at_s_ = 0;               // on the monotonic clock
   std::optional<double> write_began_s_;  // a write is under way since
   double window_began_s_ = 0;            // of the writer's recent rate

@@ -26,6 +26,7 @@
 #include "record/ranks.h"
 #include "record/secrets.h"
 #include "record/tally.h"
+#include "record/tick_grid.h"
 #include "rigwise/host.h"
 #include "rigwise/logs.h"
 #include "run/layout.h"
@@ -75,7 +76,7 @@ RunInfo identity_of(const Launch& launch, const RecordOptions& options, const Se
   info.version = RIGWISE_VERSION;
   info.interval_s = options.interval_s;
   info.on_terminal = launch.out.terminal;
-  info.statement = options.statement;
+  if (options.statement) info.statement = secrets.mask(*options.statement);
   return info;
 }
 
@@ -98,7 +99,8 @@ class Recorder {
         keeper_pid_(keeper),
         host_(host_name()),
         cwd_(working_directory()),
-        secrets_(launch.argv, launch.environment) {}
+        secrets_(launch.argv, launch.environment),
+        grid_(options.interval_s) {}
 
   int run();
 
@@ -115,11 +117,13 @@ class Recorder {
   void slow_tick(double t_s);
   bool read_logs(double t_s, bool at_end);
   void note_batch(const LogBatch& batch, double t_s);
+  void note_event(Event event);
   void note_host(const HostReading& reading);
   void note_self(double t_s, double took_s);
   void finish();
   void finish_facts();
   void finish_missing();
+  void close_run();
   [[nodiscard]] RecorderCost cost() const;
   [[nodiscard]] double now_s() const { return monotonic_s() - launch_.start_monotonic_s; }
   [[nodiscard]] RanksContext ranks_context() const;
@@ -139,11 +143,13 @@ class Recorder {
   std::unique_ptr<LogStream> out_, err_;
   RunTally tally_;
   std::vector<Fact> argv_facts_;
+  std::string asked_by_;  // the launcher that ranks_asked comes from
   std::optional<Ending> ending_;
   int exec_error_ = 0;
   bool drained_ = false, paused_ = false, updated_ = false, keeper_died_ = false;
-  std::int64_t lost_log_bytes_ = 0, unread_log_bytes_ = 0;
-  double next_tick_s_ = 0, next_slow_s_ = 0, longest_tick_s_ = 0, background_cpu_s_ = 0;
+  std::int64_t lost_log_bytes_ = 0, lost_times_ = 0, unread_log_bytes_ = 0;
+  TickGrid grid_;
+  double next_slow_s_ = 0, longest_tick_s_ = 0, background_cpu_s_ = 0;
   double keeper_cpu_s_ = 0;
 };
 
@@ -196,6 +202,7 @@ void Recorder::start_sampling() {
   const RanksAsked asked = ranks_asked_of(launch_.argv, ranks_context());
   info_.ranks_asked = asked.count;
   info_.ranks_why = secrets_.mask(asked.why);
+  asked_by_ = asked.launcher;
   static_cast<void>(writer_->update(info_).ok());
 
   out_ = std::make_unique<LogStream>(writer_->dir(), "out", secrets_);
@@ -224,16 +231,7 @@ void Recorder::start_sampling() {
 // --------------------------------------------------------------------------------------- channels
 
 void Recorder::take_from_keeper() {
-  for (;;) {
-    Received received = receive_message(keeper_.get());
-    if (received.closed) {
-      keeper_.reset();
-      keeper_died_ = !drained_;
-      if (command_ <= 0 || ending_) drained_ = true;  // nothing (more) will come
-      return;
-    }
-    if (!received.message) return;
-    const Message& message = *received.message;
+  const bool there = take_messages(keeper_.get(), [this](const Message& message) {
     switch (message.kind) {
       case MessageKind::started:
         command_ = message.pid;
@@ -245,31 +243,31 @@ void Recorder::take_from_keeper() {
       case MessageKind::drained:
         drained_ = true;
         lost_log_bytes_ = message.number;
+        lost_times_ = message.detail;
         break;
       default:
         break;
     }
-  }
+  });
+  if (there) return;
+  keeper_.reset();
+  keeper_died_ = !drained_;
+  if (command_ <= 0 || ending_) drained_ = true;  // nothing (more) will come
 }
 
 void Recorder::take_from_front() {
-  for (;;) {
-    const Received received = receive_message(front_.get());
-    if (received.closed) {
-      front_.reset();
-      // A front that was killed leaves the user's terminal raw; one that left in order does not.
-      termios now = {};
-      if (launch_.user_modes && ::tcgetattr(launch_.user_terminal.get(), &now) == 0) {
-        termios raw = *launch_.user_modes;
-        ::cfmakeraw(&raw);
-        if (now.c_lflag == raw.c_lflag && now.c_oflag == raw.c_oflag) {
-          ::tcsetattr(launch_.user_terminal.get(), TCSANOW, &*launch_.user_modes);
-        }
-      }
-      return;
-    }
-    if (!received.message) return;
-    if (received.message->kind == MessageKind::drop_signals) drop_pending_signals();
+  const bool there = take_messages(front_.get(), [](const Message& message) {
+    if (message.kind == MessageKind::drop_signals) drop_pending_signals();
+  });
+  if (there) return;
+  front_.reset();
+  // A front that was killed leaves the user's terminal raw; one that left in order does not.
+  termios now = {};
+  if (!launch_.user_modes || ::tcgetattr(launch_.user_terminal.get(), &now) != 0) return;
+  termios raw = *launch_.user_modes;
+  ::cfmakeraw(&raw);
+  if (now.c_lflag == raw.c_lflag && now.c_oflag == raw.c_oflag) {
+    ::tcsetattr(launch_.user_terminal.get(), TCSANOW, &*launch_.user_modes);
   }
 }
 
@@ -311,7 +309,7 @@ void Recorder::set_paused(bool paused) {
   writer_->append(event);
   paused_ = paused;
   note_self(t_s, 0);
-  next_tick_s_ = t_s;
+  grid_.begin(t_s);
 }
 
 void Recorder::take_control() {
@@ -330,6 +328,13 @@ void Recorder::take_control() {
 
 // ------------------------------------------------------------------------------------------ ticks
 
+/// Names come from the file system and from the log: a secret in one is masked as anywhere else.
+void Recorder::note_event(Event event) {
+  event.name = secrets_.mask(event.name);
+  event.detail = secrets_.mask(event.detail);
+  writer_->append(event);
+}
+
 void Recorder::note_batch(const LogBatch& batch, double t_s) {
   for (const StepRecord& step : batch.steps) {
     writer_->append(step);
@@ -337,7 +342,7 @@ void Recorder::note_batch(const LogBatch& batch, double t_s) {
   }
   for (const Event& event : batch.events) {
     // Checkpoints come from the file system, which knows when they ended; the log helps to find it.
-    if (event.kind != EventKind::checkpoint) writer_->append(event);
+    if (event.kind != EventKind::checkpoint) note_event(event);
   }
   for (const Fact& fact : batch.facts) {
     tally_.note({fact.key, secrets_.mask(fact.value), secrets_.mask(fact.source)});
@@ -363,7 +368,15 @@ bool Recorder::read_logs(double t_s, bool at_end) {
 void Recorder::note_host(const HostReading& reading) {
   if (reading.host) writer_->append(host_, *reading.host);
   for (const auto& row : reading.gpus) writer_->append(host_, row);
-  for (const auto& row : reading.disks) writer_->append(host_, row);
+  for (const auto& row : reading.disks) {
+    if (!row.device.starts_with("/")) {
+      writer_->append(host_, row);
+      continue;
+    }
+    DiskSample masked = row;  // a mount point
+    masked.device = secrets_.mask(row.device);
+    writer_->append(host_, masked);
+  }
   for (const auto& row : reading.nets) writer_->append(host_, row);
   for (const auto& row : reading.procs) {
     writer_->append(host_, row);
@@ -388,6 +401,7 @@ RecorderCost Recorder::cost() const {
   cost.longest_tick_s = longest_tick_s_;
   cost.keeper_cpu_s = keeper_cpu_s_;
   cost.dropped_readings = tally_.dropped();
+  cost.missed_ticks = grid_.missed();
   cost.lost_log_bytes = lost_log_bytes_;
   return cost;
 }
@@ -424,6 +438,7 @@ void Recorder::slow_tick(double t_s) {
     if (asked.count) {
       info_.ranks_asked = asked.count;
       info_.ranks_why = secrets_.mask(asked.why);
+      asked_by_ = asked.launcher;
     }
   }
   ::malloc_trim(0);
@@ -433,7 +448,7 @@ void Recorder::tick() {
   const double began_s = now_s();
   read_logs(began_s, false);
   note_host(sampler_->tick(began_s));
-  for (const Event& event : watch_->poll(began_s)) writer_->append(event);
+  for (Event& event : watch_->poll(began_s)) note_event(std::move(event));
   if (began_s >= next_slow_s_) {
     slow_tick(began_s);
     next_slow_s_ = began_s + kSlowEvery_s;
@@ -447,11 +462,10 @@ void Recorder::tick() {
 }
 
 void Recorder::loop() {
-  const double interval_s = options_.interval_s > 0.01 ? options_.interval_s : 0.01;
-  next_tick_s_ = now_s();
+  grid_.begin(now_s());
   while (!drained_) {
     const bool sampling = sampler_ && !paused_;
-    const double wait_s = std::max(0.0, next_tick_s_ - now_s());
+    const double wait_s = grid_.wait_s(now_s());
     const timespec timeout = {
         static_cast<time_t>(wait_s),
         static_cast<long>((wait_s - static_cast<double>(static_cast<time_t>(wait_s))) * 1e9)};
@@ -469,16 +483,15 @@ void Recorder::loop() {
     if (fds[3].revents != 0) take_control();
     if (fds[4].revents != 0) background_.take();
     if (fds[5].revents != 0) {
-      for (const Event& event : watch_->poll(now_s())) writer_->append(event);
+      for (Event& event : watch_->poll(now_s())) note_event(std::move(event));
     }
     if (!sampler_ && command_ > 0) {
       start_sampling();
-      next_tick_s_ = now_s();
+      grid_.begin(now_s());
     }
-    if (sampler_ && !paused_ && !drained_ && now_s() >= next_tick_s_) {
+    if (sampler_ && !paused_ && !drained_ && grid_.due(now_s())) {
       tick();
-      // Ticks stay on their grid; one that came too late is left out, not made up for.
-      next_tick_s_ = std::max(next_tick_s_ + interval_s, now_s());
+      grid_.done(now_s());
     }
   }
 }
@@ -501,6 +514,10 @@ void Recorder::finish_facts() {
   const bool failed = ending_ && ending_->exit_status != 0;
   const bool shown = tally_.first_step_s().has_value() || !failed;
   if (shown) info_.ranks_trained = trained.count;
+  if (asked_by_ == "python" && shown && info_.ranks_trained > info_.ranks_asked) {
+    info_.ranks_asked.reset();  // "one process" was the launcher's part: the program started more
+    info_.ranks_why = "the program started its ranks itself";
+  }
   if (shown && !trained.why.empty())
     info_.ranks_why += (info_.ranks_why.empty() ? "" : "; ") + trained.why;
   info_.facts = merge_facts({log, outputs, argv_facts_, background_.facts()}, trained.count);
@@ -532,8 +549,16 @@ void Recorder::finish_missing() {
     info_.missing.emplace_back("the keeper was killed: the log ends before the command does");
   }
   lacks(lost_log_bytes_, "bytes of the log could not be written (log/*.lost.csv says where)");
+  lacks(lost_times_, "receive times of the log could not be written");
   lacks(unread_log_bytes_, "bytes at the end of the log were not read for steps");
+  // A late tick now and then is told by recorder.missed_ticks alone.
+  if (grid_.missed() * 100 > grid_.ticks()) {
+    lacks(grid_.missed(), "samplings were left out: the one before took too long");
+  }
   const CheckpointWatchCounts& counts = watch_->counts();
+  info_.log_end_unread = keeper_died_ || unread_log_bytes_ > 0;
+  info_.checkpoints_unwatched = counts.overflows > 0 || counts.refused_watches > 0 ||
+                                counts.read_errors > 0 || !counts.unavailable.empty();
   lacks(counts.overflows, "overflows of the checkpoint watch: events lost");
   lacks(counts.refused_watches, "directories were not watched for checkpoints");
   lacks(counts.read_errors, "directories or files of checkpoints could not be looked at");
@@ -556,7 +581,7 @@ void Recorder::finish() {
     note_batch(stream->reader.finish(t_s), t_s);
   }
   note_host(sampler_->tick(now_s()));
-  for (const Event& event : watch_->finish(now_s(), true)) writer_->append(event);
+  for (Event& event : watch_->finish(now_s(), true)) note_event(std::move(event));
   const double deadline_s = now_s() + kSoftwareWait_s;
   while (!background_.take() && !background_.gpus() && now_s() < deadline_s) {
     pollfd entry = {background_.fd(), POLLIN, 0};
@@ -575,7 +600,29 @@ void Recorder::finish() {
   }
   info_.ending = ending_;
   if (control_.valid()) ::unlink((writer_->dir() / layout::kControl).c_str());
-  static_cast<void>(writer_->finish(info_).ok());
+  close_run();
+}
+
+/// The ending first: digests of a long log on a slow disk take their time.
+void Recorder::close_run() {
+  Message message;
+  const Status closed = writer_->close(info_);
+  if (closed) {
+    message.kind = MessageKind::closed;
+    send_message(front_.get(), message);
+    message.kind = MessageKind::alive;
+    double told_s = now_s();
+    const Status sealed = writer_->seal([&] {
+      if (now_s() - told_s < 1) return;
+      told_s = now_s();
+      send_message(front_.get(), message);
+    });
+    static_cast<void>(sealed.ok());  // a full disk: the run has no digests then
+  } else {
+    message.text = closed.error().message;
+  }
+  message.kind = MessageKind::finished;
+  send_message(front_.get(), message);
 }
 
 int Recorder::run() {
@@ -586,9 +633,6 @@ int Recorder::run() {
   if (!make_directory()) return 0;
   loop();
   finish();
-  Message message;
-  message.kind = MessageKind::finished;
-  send_message(front_.get(), message);
   return 0;
 }
 

@@ -23,6 +23,8 @@ void RunTally::note(const StepRecord& step) {
 }
 
 void RunTally::note(const ProcSample& process) {
+  // What was taken for the rank until it turned out to have started the ranks is none.
+  if (process.role == "launcher") ranks_.erase(process.pid);
   if (process.role != "rank") return;
   if (!ranks_.contains(process.pid) && ranks_.size() >= kMaxRanks) return;
   Rank& rank = ranks_[process.pid];

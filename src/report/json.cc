@@ -91,6 +91,7 @@ Json recorder_json(const RunInfo& info) {
                {"longest_tick_s", or_null(cost.longest_tick_s)}};
   put(item, "keeper_cpu_s", cost.keeper_cpu_s);
   item["dropped_readings"] = cost.dropped_readings;
+  if (cost.missed_ticks > 0) item["missed_ticks"] = cost.missed_ticks;
   item["lost_log_bytes"] = cost.lost_log_bytes;
   return item;
 }
@@ -109,6 +110,9 @@ Json run_object(const Run& run, bool whole) {
                {"ranks_trained", or_null(info.ranks_trained)},
                {"missing", run.missing},
                {"recorder", recorder_json(info)}};
+  if (info.end_unwatched) item["end_unwatched"] = true;
+  if (info.log_end_unread) item["log_end_unread"] = true;
+  if (info.checkpoints_unwatched) item["checkpoints_unwatched"] = true;
   if (ending) put_text(item, "reason", ending->reason);
   put_text(item, "ranks_why", info.ranks_why);
   if (info.start_unix_s > 0) item["started"] = format_iso_utc(info.start_unix_s);

@@ -99,6 +99,7 @@ Ending ending_of(const Json& json) {
 
 Json json_of(const RecorderCost& cost) {
   Json json = {{"dropped_readings", cost.dropped_readings},
+               {"missed_ticks", cost.missed_ticks},
                {"lost_log_bytes", cost.lost_log_bytes}};
   put(json, "cpu_s", cost.cpu_s);
   put(json, "peak_rss_bytes", cost.peak_rss_bytes);
@@ -110,6 +111,7 @@ Json json_of(const RecorderCost& cost) {
 RecorderCost cost_of(const Json& json) {
   RecorderCost cost;
   take(json, "dropped_readings", cost.dropped_readings);
+  take(json, "missed_ticks", cost.missed_ticks);
   take(json, "lost_log_bytes", cost.lost_log_bytes);
   take(json, "cpu_s", cost.cpu_s);
   take(json, "peak_rss_bytes", cost.peak_rss_bytes);
@@ -203,6 +205,9 @@ std::string encode(const RunInfo& info) {
   if (info.recorder) json["recorder"] = json_of(*info.recorder);
   json["digests"] = info.digests;
   json["missing"] = info.missing;
+  if (info.end_unwatched) json["end_unwatched"] = true;
+  if (info.log_end_unread) json["log_end_unread"] = true;
+  if (info.checkpoints_unwatched) json["checkpoints_unwatched"] = true;
   json["warnings"] = info.warnings;
   if (info.imported) json["imported"] = true;
   if (!info.untimed.empty()) json["untimed"] = info.untimed;
@@ -245,6 +250,9 @@ Result<RunInfo> decode_run_info(std::string_view text) {
   each(json, "recorder", [&](const Json& item) { info.recorder = cost_of(item); });
   take(json, "digests", info.digests);
   take(json, "missing", info.missing);
+  take(json, "end_unwatched", info.end_unwatched);
+  take(json, "log_end_unread", info.log_end_unread);
+  take(json, "checkpoints_unwatched", info.checkpoints_unwatched);
   take(json, "warnings", info.warnings);
   take(json, "imported", info.imported);
   take(json, "untimed", info.untimed);

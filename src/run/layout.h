@@ -14,6 +14,8 @@ inline constexpr std::string_view kRunJson =
 inline constexpr std::string_view kKeeperJson =
     "keeper.json";                                 // the keeper's own word on how the command ended
 inline constexpr std::string_view kLock = "lock";  // locked while any process of ours lives
+/// Room set aside, so that run.json can be closed on a full disk; gone once the run is finished.
+inline constexpr std::string_view kReserve = "reserve";
 inline constexpr std::string_view kControl = "control";  // socket of the recorder: pause, resume
 inline constexpr std::string_view kAttach = "attach";    // socket of the keeper: the terminal
 inline constexpr std::string_view kSteps = "steps.csv";

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdlib>
 #include <set>
 #include <tuple>
@@ -39,7 +40,8 @@ std::optional<double> last_instant(const fs::path& path, std::size_t column) {
     const auto row = start == std::string_view::npos ? text : text.substr(start + 1);
     const auto fields = split(row, ',');
     if (fields.size() > column) {
-      if (const auto t_s = to_number(fields[column])) return t_s;
+      const auto t_s = to_number(fields[column]);
+      if (t_s && std::isfinite(*t_s)) return t_s;
     }
     if (start == std::string_view::npos) break;
     text = text.substr(0, start);
@@ -129,6 +131,7 @@ Result<Run> open_run(const fs::path& dir) {
     run.state = RunState::running;
   } else {
     run.state = RunState::torn;
+    run.info.end_unwatched = true;
     run.missing.emplace_back("the end: recorder and front died before the run was closed");
     if (const auto keeper = read_file(dir / layout::kKeeperJson, 1 << 20); keeper.ok()) {
       if (const auto record = decode_keeper_record(*keeper); record.ok()) {
@@ -280,10 +283,22 @@ Result<std::vector<Run>> find_runs(const fs::path& root, const std::string& name
   std::vector<Run> all = list_runs(root);
   std::vector<std::string> names;
   std::vector<Run> found;
+  std::size_t by_id = 0;
   for (auto& run : all) {
     names.push_back(run.info.name);
     names.push_back(run.info.id);
+    if (run.info.id == name) ++by_id;
     if (run.info.name == name || run.info.id == name) found.push_back(std::move(run));
+  }
+  if (by_id > 0 && by_id < found.size()) {
+    std::string ways = (root / name).string() + "/ is the one of that id";
+    for (const Run& run : found) {
+      if (run.info.id != name) ways += ", " + run.info.id + " has that name";
+      if (ways.size() > 400) break;
+    }
+    return Error{Errc::conflict,
+                 "'" + clean_text(name, 120) + "' is the id of one run and the name of another",
+                 "say which: " + clean_text(ways, 600)};
   }
   if (!found.empty()) return found;
   Error error{Errc::not_found,

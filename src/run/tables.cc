@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <span>
 #include <type_traits>
+#include <utility>
 
 #include "base/text.h"
 
@@ -42,6 +44,9 @@ void write(CsvRow& row, const std::optional<V>& value) {
   }
 }
 
+// Each says whether the field's text is a value of that type: a number that is cut off or does not
+// fit must not pass for another one. An empty field is not read, but for required ones.
+
 template <class Enum>
 void read_enum(std::string_view field, Enum last, Enum& into) {
   for (int i = 0; i <= static_cast<int>(last); ++i) {
@@ -49,42 +54,58 @@ void read_enum(std::string_view field, Enum last, Enum& into) {
   }
 }
 
-void read(std::string_view field, double& into) {
-  into = to_number(field).value_or(into);
+template <class Integer>
+bool read_integer(std::string_view field, Integer& into) {
+  const auto value = to_integer(field);
+  if (!value || !std::in_range<Integer>(*value)) return false;
+  into = static_cast<Integer>(*value);
+  return true;
 }
-void read(std::string_view field, int& into) {
-  into = static_cast<int>(to_integer(field).value_or(into));
+
+/// Only instants are plain doubles.
+bool read(std::string_view field, double& into) {
+  const auto value = to_number(field);
+  if (!value || !std::isfinite(*value)) return false;
+  into = *value;
+  return true;
 }
-void read(std::string_view field, std::int64_t& into) {
-  into = to_integer(field).value_or(into);
+bool read(std::string_view field, int& into) {
+  return read_integer(field, into);
 }
-void read(std::string_view field, bool& into) {
+bool read(std::string_view field, std::int64_t& into) {
+  return read_integer(field, into);
+}
+bool read(std::string_view field, bool& into) {
   into = field == "1";
+  return into || field == "0";
 }
-void read(std::string_view field, std::string& into) {
+bool read(std::string_view field, std::string& into) {
   into = std::string(field);
+  return true;
 }
-void read(std::string_view field, RecordKind& into) {
+bool read(std::string_view field, RecordKind& into) {
   read_enum(field, RecordKind::summary, into);
+  return true;  // a kind of a newer version
 }
-void read(std::string_view field, EventKind& into) {
+bool read(std::string_view field, EventKind& into) {
   read_enum(field, EventKind::recorder, into);
+  return true;
 }
-void read(std::string_view field, std::optional<double>& into) {
-  into = to_number(field);
+bool read(std::string_view field, std::optional<double>& into) {
+  into = to_number(field);  // may be nan or inf: a loss is what the log said
+  return into.has_value();
 }
-void read(std::string_view field, std::optional<std::int64_t>& into) {
-  into = to_integer(field);
-}
-void read(std::string_view field, std::optional<int>& into) {
-  if (const auto value = to_integer(field)) into = static_cast<int>(*value);
+template <class Integer>
+bool read(std::string_view field, std::optional<Integer>& into) {
+  return read_integer(field, into.emplace());
 }
 
 template <class T>
 struct Column {
   std::string_view name;
   void (*write)(CsvRow&, const T&);
-  void (*read)(std::string_view, T&);
+  bool (*read)(std::string_view, T&);
+  bool required;
 };
 
 template <class M>
@@ -97,8 +118,21 @@ struct MemberOf<V T::*> {
 template <auto kMember>
 constexpr auto column(std::string_view name) {
   using T = typename MemberOf<decltype(kMember)>::Row;
+  using Value = std::remove_reference_t<decltype(std::declval<T&>().*kMember)>;
   return Column<T>{name, [](CsvRow& row, const T& from) { write(row, from.*kMember); },
-                   [](std::string_view field, T& into) { read(field, into.*kMember); }};
+                   [](std::string_view field, T& into) { return read(field, into.*kMember); },
+                   std::is_same_v<Value, double>};
+}
+
+/// The end of something, if it has one.
+template <auto kMember>
+constexpr auto end_column(std::string_view name) {
+  auto made = column<kMember>(name);
+  using T = typename MemberOf<decltype(kMember)>::Row;
+  made.read = [](std::string_view field, T& into) {
+    return read(field, (into.*kMember).emplace());
+  };
+  return made;
 }
 
 #define RW_COLUMN(Type, field) column<&Type::field>(#field)
@@ -130,10 +164,12 @@ constexpr std::array kStepColumns = {
 };
 
 constexpr std::array kEventColumns = {
-    RW_COLUMN(Event, t_s),        RW_COLUMN(Event, t_end_s), RW_COLUMN(Event, kind),
-    RW_COLUMN(Event, name),       RW_COLUMN(Event, state),   RW_COLUMN(Event, step),
-    RW_COLUMN(Event, size_bytes), RW_COLUMN(Event, files),   RW_COLUMN(Event, rank),
-    RW_COLUMN(Event, how),        RW_COLUMN(Event, detail),
+    RW_COLUMN(Event, t_s),        end_column<&Event::t_end_s>("t_end_s"),
+    RW_COLUMN(Event, kind),       RW_COLUMN(Event, name),
+    RW_COLUMN(Event, state),      RW_COLUMN(Event, step),
+    RW_COLUMN(Event, size_bytes), RW_COLUMN(Event, files),
+    RW_COLUMN(Event, rank),       RW_COLUMN(Event, how),
+    RW_COLUMN(Event, detail),
 };
 
 constexpr std::array kGpuColumns = {
@@ -277,6 +313,24 @@ constexpr std::span<const Column<T>> columns() {
   if constexpr (std::is_same_v<T, LogMark>) return kLogMarkColumns;
 }
 
+template <class T>
+using Places = std::vector<const Column<T>*>;  // column by position in this file; may be null
+
+template <class T>
+bool read_field(const Column<T>* column, std::string_view field, T& into) {
+  if (column == nullptr || (field.empty() && !column->required)) return true;
+  return column->read(field, into);
+}
+
+template <class T>
+bool read_fields(const Places<T>& at, const std::vector<std::string_view>& fields, T& into) {
+  if (fields.size() != at.size() || !to_number(fields[0])) return false;
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    if (!read_field(at[i], fields[i], into)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 template <class T>
@@ -300,7 +354,7 @@ Rows<T> parse(std::string_view text) {
   CsvReader reader(text);
   std::vector<std::string_view> fields;
   if (!reader.next(fields)) return result;
-  std::vector<const Column<T>*> at;  // column by position in this file
+  Places<T> at;
   for (const auto name : fields) {
     const Column<T>* known = nullptr;
     for (const auto& c : columns<T>()) {
@@ -309,14 +363,10 @@ Rows<T> parse(std::string_view text) {
     at.push_back(known);
   }
   while (reader.next(fields)) {
-    if (fields.size() != at.size() || !to_number(fields[0])) {
-      ++result.bad_rows;
-      continue;
-    }
     T& row = result.rows.emplace_back();
-    for (std::size_t i = 0; i < fields.size(); ++i) {
-      if (at[i] != nullptr && !fields[i].empty()) at[i]->read(fields[i], row);
-    }
+    if (read_fields(at, fields, row)) continue;
+    result.rows.pop_back();
+    ++result.bad_rows;
   }
   return result;
 }
@@ -326,12 +376,13 @@ void walk(std::string_view text, const ColumnNames& wanted, const RowVisitor<T>&
   const auto header_end = text.find('\n');
   if (header_end == std::string_view::npos) return;
   const auto names = split(text.substr(0, header_end), ',');
-  std::vector<const Column<T>*> at(names.size(), nullptr);
+  Places<T> at(names.size(), nullptr);
   std::size_t needed = 1;  // fields up to the last wanted one
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (std::find(wanted.begin(), wanted.end(), names[i]) == wanted.end()) continue;
+    const bool is_wanted = std::find(wanted.begin(), wanted.end(), names[i]) != wanted.end();
     for (const auto& c : columns<T>()) {
-      if (c.name == names[i]) at[i] = &c, needed = i + 1;
+      // A row without an instant is bad whatever is wanted of it.
+      if (c.name == names[i] && (is_wanted || c.required)) at[i] = &c, needed = i + 1;
     }
   }
   std::vector<std::string_view> fields;
@@ -344,24 +395,21 @@ void walk(std::string_view text, const ColumnNames& wanted, const RowVisitor<T>&
     if (row.find('"') != std::string_view::npos) {  // rare: leave quotes to the reader of quotes
       const std::string one = std::string(row) + '\n';
       CsvReader reader(one);
-      if (!reader.next(fields) || fields.size() != at.size() || !to_number(fields[0])) continue;
       T quoted = {};
-      for (std::size_t i = 0; i < needed; ++i) {
-        if (at[i] != nullptr && !fields[i].empty()) at[i]->read(fields[i], quoted);
-      }
+      if (!reader.next(fields) || !read_fields(at, fields, quoted)) continue;
       if (!visit(quoted, line + 1)) return;
       continue;
     }
     const auto commas = static_cast<std::size_t>(std::count(row.begin(), row.end(), ','));
     if (commas + 1 != at.size() || !to_number(row.substr(0, row.find(',')))) continue;
     T plain = {};
-    for (std::size_t i = 0; i < needed; ++i) {
+    bool good = true;
+    for (std::size_t i = 0; i < needed && good; ++i) {
       const auto comma = row.find(',');
-      const auto field = row.substr(0, comma);
-      if (at[i] != nullptr && !field.empty()) at[i]->read(field, plain);
+      good = read_field(at[i], row.substr(0, comma), plain);
       row.remove_prefix(comma == std::string_view::npos ? row.size() : comma + 1);
     }
-    if (!visit(plain, line + 1)) return;
+    if (good && !visit(plain, line + 1)) return;
   }
 }
 

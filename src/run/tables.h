@@ -21,12 +21,14 @@ std::string header();
 template <class T>
 std::string line(const T& row);
 
-/// All whole rows of a file's text. A row with another number of fields than the header, or whose
-/// first field is no number, is bad; a value that does not parse is absent.
+/// All whole rows of a file's text. A row with another number of fields than the header, without a
+/// finite instant, or with a field that is no value of its column's type (a word for a number, an
+/// integer that does not fit) is bad: half of it cannot be trusted where the other half is broken.
 template <class T>
 Rows<T> parse(std::string_view text);
 
-/// The same rows one at a time, with the named columns only; false from `visit` ends the walk.
+/// The same rows one at a time, with the instant and the named columns only; columns that nobody
+/// named are not looked at. False from `visit` ends the walk.
 template <class T>
 void walk(std::string_view text, const ColumnNames& columns, const RowVisitor<T>& visit);
 

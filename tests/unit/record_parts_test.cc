@@ -13,6 +13,7 @@
 #include "record/log_tail.h"
 #include "record/log_writer.h"
 #include "record/tally.h"
+#include "record/tick_grid.h"
 
 namespace rigwise {
 namespace {
@@ -159,6 +160,78 @@ TEST_F(Folder, TailWaitsForReceiveTimes) {
   EXPECT_EQ(seen, "abc@0.5 def@0.7 gh@5.0 ");
 }
 
+TEST_F(Folder, HeaderAndRowsThatMetAFullDiskComeLater) {
+  // A folder in a table's place stands in for what cannot be written.
+  fs::create_directories(dir_ / "log/out.idx.csv");
+  fs::create_directories(dir_ / "log/out.lost.csv");
+  LogWriter writer(monotonic_s(), 1);
+  const std::string block(1 << 20, 'x');
+  for (int i = 0; i < 9; ++i) writer.push(0, block, i);  // 8 MiB are held
+  writer.start(dir_);
+  std::error_code error;
+  for (int i = 0; i < 1000; ++i) {
+    const auto size = fs::file_size(dir_ / "log/out.log", error);
+    if (!error && size == (8U << 20)) break;
+    ::usleep(10000);
+  }
+  ::usleep(50000);  // the tables are tried, and fail
+  fs::remove(dir_ / "log/out.idx.csv");
+  fs::remove(dir_ / "log/out.lost.csv");
+  writer.push(0, "end\n", 9);
+  EXPECT_EQ(writer.close({}, 5), 1 << 20);
+  EXPECT_EQ(writer.lost_times(), 0);
+  EXPECT_EQ(text(dir_ / "log/out.idx.csv"),
+            "offset_bytes,t_s\n1048576,0\n2097152,1\n3145728,2\n4194304,3\n5242880,4\n"
+            "6291456,5\n7340032,6\n8388608,7\n8388612,9\n");
+  EXPECT_EQ(text(dir_ / "log/out.lost.csv"), "offset_bytes,lost_bytes,t_s\n8388608,1048576,8\n");
+}
+
+TEST_F(Folder, ReceiveTimesThatNeverFoundRoomAreCounted) {
+  fs::create_directories(dir_ / "log/out.idx.csv");
+  LogWriter writer(monotonic_s(), 1);
+  for (int i = 0; i < 5; ++i) writer.push(0, "line\n", i);
+  writer.start(dir_);
+  EXPECT_EQ(writer.close({}, 5), 0);  // the log itself is whole
+  EXPECT_EQ(writer.lost_times(), 5);
+  EXPECT_EQ(fs::file_size(dir_ / "log/out.log"), 25U);
+}
+
+TEST(Ticks, StayOnTheirGridAndLeaveOutWhatIsMissed) {
+  TickGrid grid(1);
+  grid.begin(10);
+  EXPECT_TRUE(grid.due(10));
+  grid.done(10.2);
+  EXPECT_FALSE(grid.due(10.9));
+  EXPECT_NEAR(grid.wait_s(10.25), 0.75, 1e-9);
+  EXPECT_TRUE(grid.due(11.1));  // late by a little: the next one is not
+  grid.done(11.3);
+  EXPECT_NEAR(grid.wait_s(11.3), 0.7, 1e-9);
+  EXPECT_EQ(grid.missed(), 0);
+  grid.done(15.5);  // began at 12: 13, 14 and 15 went by
+  EXPECT_FALSE(grid.due(15.9));
+  EXPECT_TRUE(grid.due(16));
+  EXPECT_EQ(grid.missed(), 3);
+  EXPECT_EQ(grid.ticks(), 3);
+}
+
+TEST(Channel, HandsOverAllThatWaitsAndTellsTheEnd) {
+  auto pair = make_channel();
+  ASSERT_TRUE(pair.ok());
+  Message message;
+  for (int i = 0; i < 3; ++i) {
+    message.detail = i;
+    ASSERT_TRUE(send_message(pair->one.get(), message));
+  }
+  std::vector<int> seen;
+  const auto take = [&](const Message& news) { seen.push_back(news.detail); };
+  EXPECT_TRUE(take_messages(pair->other.get(), take));
+  EXPECT_EQ(seen, (std::vector<int>{0, 1, 2}));
+  ASSERT_TRUE(send_message(pair->one.get(), message));
+  pair->one.reset();
+  EXPECT_FALSE(take_messages(pair->other.get(), take));
+  EXPECT_EQ(seen.size(), 4U);  // what was sent before the end is not lost
+}
+
 TEST(Tally, StaysSmallAndKeepsBothEnds) {
   RunTally tally;
   for (int i = 0; i < 100000; ++i) {
@@ -179,10 +252,33 @@ TEST(Tally, StaysSmallAndKeepsBothEnds) {
   EXPECT_LT(tally.facts().size(), 1000U);
 }
 
+TEST(Tally, ForgetsARankThatTurnsOutToBeTheLauncher) {
+  RunTally tally;
+  for (const auto& [pid, role] : {std::pair<int, std::string>{1, "rank"},
+                                  {2, "loader"},
+                                  {1, "launcher"},
+                                  {2, "rank"},
+                                  {3, "rank"}}) {
+    ProcSample row;
+    row.t_s = 1;
+    row.pid = pid;
+    row.role = role;
+    tally.note(row);
+  }
+  ASSERT_EQ(tally.ranks().size(), 2U);
+  EXPECT_EQ(tally.ranks()[0].pid, 2);
+}
+
 TEST(Names, AreMadeFromTheCommand) {
   EXPECT_EQ(name_of_command({"python3", "-u", "train.py", "--x"}), "train");
   EXPECT_EQ(name_of_command({"/usr/bin/torchrun", "--nproc_per_node", "2", "a/fine tune.py"}),
             "fine-tune");
+  EXPECT_EQ(name_of_command({"python", "-m", "torch.distributed.run", "-m", "pkg.tune"}), "tune");
+  EXPECT_EQ(name_of_command({"env", "A=1", "uv", "run", "python", "sft.py"}), "sft");
+  EXPECT_EQ(name_of_command({"accelerate", "launch", "--num_processes", "2", "x/lora.py"}), "lora");
+  EXPECT_EQ(name_of_command({"bash", "-c", "cd x && python train.py --n 1"}), "train");
+  EXPECT_EQ(name_of_command({"./go.sh", "train.py"}), "go");
+  EXPECT_EQ(name_of_command({"python"}), "python");
   EXPECT_EQ(name_of_command({"./my tool"}), "my-tool");
   EXPECT_EQ(name_of_command({".."}), "run");
   EXPECT_EQ(name_of_command({}), "run");
