@@ -3,7 +3,9 @@
 // A rank is the topmost process that is neither a launcher nor a wrapper and holds a rank variable
 // (RANK, then the MPI and Slurm ones); a descendant with another rank is a rank of its own
 // (Lightning starts ranks 1… as children of rank 0). Without any such variable it is the topmost
-// Python, or, where there is none, the command itself or a program that stays.
+// Python, or, where there is none, the command itself or a program that stays. Children that are
+// connected with each other are ranks however they were started; a parent that is not connected
+// with them launched them (torch.multiprocessing.spawn).
 #include <algorithm>
 #include <array>
 
@@ -126,9 +128,27 @@ std::vector<RoleOutput> decide_roles(const std::vector<RoleInput>& processes) {
   std::vector<RoleOutput> out(processes.size());
   std::vector<int> rank_above(processes.size(), -1);  // nearest ancestor that could be a rank
   std::vector<bool> candidate(processes.size(), false);
-  const auto number_of = [&](std::size_t i) {
+  const auto number_in_environment = [&](std::size_t i) {
     return processes[i].rank_env ? processes[i].rank_env : processes[i].local_rank_env;
   };
+  // Ranks that a program starts by itself inherit its environment: the number in it is not theirs.
+  const auto number_of = [&](std::size_t i) {
+    const int parent = processes[i].parent;
+    auto number = number_in_environment(i);
+    if (processes[i].joined && parent >= 0 &&
+        number == number_in_environment(static_cast<std::size_t>(parent))) {
+      number.reset();
+    }
+    return number;
+  };
+  std::vector<bool> started_ranks;
+  for (const auto& process : processes) started_ranks.push_back(process.started_ranks);
+  for (const auto& process : processes) {
+    if (process.joined && process.parent >= 0) {
+      const auto p = static_cast<std::size_t>(process.parent);
+      started_ranks[p] = !processes[p].joined;
+    }
+  }
 
   for (std::size_t i = 0; i < processes.size(); ++i) {
     const auto& process = processes[i];
@@ -137,7 +157,12 @@ std::vector<RoleOutput> decide_roles(const std::vector<RoleInput>& processes) {
       const auto p = static_cast<std::size_t>(parent);
       rank_above[i] = candidate[p] ? parent : rank_above[p];
     }
-    if (process.kind == CommandKind::launcher) out[i].role = "launcher";
+    if (process.kind == CommandKind::launcher || started_ranks[i]) out[i].role = "launcher";
+    if (started_ranks[i]) continue;
+    if (process.joined || (parent >= 0 && started_ranks[static_cast<std::size_t>(parent)])) {
+      candidate[i] = process.joined;  // its other children are helpers
+      continue;
+    }
     if (process.kind != CommandKind::python && process.kind != CommandKind::program) continue;
     const int above = rank_above[i];
     if (above < 0) {
@@ -164,14 +189,17 @@ std::vector<RoleOutput> decide_roles(const std::vector<RoleInput>& processes) {
   for (std::size_t i = 0; i < processes.size(); ++i) {
     if (!candidate[i]) continue;
     if (any_python && processes[i].kind != CommandKind::python) candidate[i] = false;
-    if (any_number && !number_of(i) && !has_rank_below[i]) candidate[i] = false;
+    if (any_number && !number_of(i) && !has_rank_below[i] && !processes[i].joined) {
+      candidate[i] = false;
+    }
     if (candidate[i] && !number_of(i)) ++unnumbered;
   }
   for (std::size_t i = 0; i < processes.size(); ++i) {
     if (candidate[i]) {
       out[i].role = "rank";
       out[i].rank = number_of(i);
-      if (!out[i].rank && unnumbered == 1) out[i].rank = 0;
+      // The last one left of several is not the first for that.
+      if (!out[i].rank && unnumbered == 1 && !processes[i].joined) out[i].rank = 0;
       continue;
     }
     const int above = rank_above[i];

@@ -9,6 +9,7 @@
 #include <ctime>
 
 #include "base/text.h"
+#include "host/peers.h"
 
 namespace rigwise {
 
@@ -310,6 +311,35 @@ void ProcessTree::settle_ended() {
   }
 }
 
+/// Processes with the command line of data-loader workers may be ranks that the program started by
+/// itself (torch.multiprocessing.spawn): then they are connected with each other. They connect soon
+/// after their imports, so that families are looked at often while young, then seldom.
+void ProcessTree::look_for_peers(bool slow) {
+  constexpr int kOften = 60, kMostLooks = 120;
+  constexpr std::size_t kMaxFamily = 64;
+  std::map<int, std::vector<int>> families;
+  for (const auto& [pid, member] : members_) {
+    if (member.role != "loader" || member.comm == "pt_data_worker") continue;
+    auto& family = families[member.ppid];
+    if (family.size() < kMaxFamily) family.push_back(pid);
+  }
+  for (auto& [ppid, family] : families) {
+    const auto parent = members_.find(ppid);
+    if (parent == members_.end() || parent->second.family_looks >= kMostLooks) continue;
+    if (parent->second.family_looks >= kOften && !slow) continue;
+    ++parent->second.family_looks;
+    family.push_back(ppid);
+    const auto joined = joined_peers(proc_, family);
+    for (std::size_t i = 0; i < family.size(); ++i) {
+      if (!joined[i]) continue;
+      members_.at(family[i]).joined = true;
+      parent->second.started_ranks = true;
+      roles_stale_ = true;
+    }
+    if (joined.back()) parent->second.started_ranks = false;  // it trains with them
+  }
+}
+
 void ProcessTree::assign_roles() {
   if (!roles_stale_) return;
   roles_stale_ = false;
@@ -343,6 +373,8 @@ void ProcessTree::assign_roles() {
     input.rank_env = member->rank_env;
     input.local_rank_env = member->local_rank_env;
     input.settled = member->looks >= 2;
+    input.joined = member->joined;
+    input.started_ranks = member->started_ranks;
     inputs.push_back(input);
   }
   const auto roles = decide_roles(inputs);
@@ -451,6 +483,7 @@ TreeReading ProcessTree::read(double t_s, bool slow) {
     member.alive = refresh(member, slow);
   }
   settle_ended();
+  look_for_peers(slow);
   assign_roles();
 
   double cpu_s = lost_cpu_s_, delay_s = ended_delay_s_, rss_bytes = 0;

@@ -74,6 +74,9 @@ class ProcessTree {
     std::optional<int> rank_env, local_rank_env;
     std::string role = "other";
     std::optional<int> rank;
+    bool started_ranks = false;  // its children are ranks, it is none; so after their end
+    bool joined = false;         // talks to others of its family as ranks do
+    int family_looks = 0;        // how often its children were looked at for that
     bool alive = true;
   };
   struct Seen {
@@ -95,6 +98,7 @@ class ProcessTree {
   void read_one_thread(Member& member, Thread& thread);
   void settle_ended();
   void look_at_command(Member& member);
+  void look_for_peers(bool slow);
   void assign_roles();
   [[nodiscard]] std::vector<int> parents_first() const;
   static ProcSample sample_of(const Member& member, double t_s);
@@ -142,7 +146,9 @@ struct RoleInput {
   std::string_view comm;
   const std::vector<std::string>* argv = nullptr;
   std::optional<int> rank_env, local_rank_env;
-  bool settled = false;  // seen often enough not to be a passing helper
+  bool settled = false;        // seen often enough not to be a passing helper
+  bool started_ranks = false;  // known to have started ranks that have ended since
+  bool joined = false;         // connected with its siblings or parent as ranks are (host/peers.h)
 };
 struct RoleOutput {
   std::string_view role = "other";

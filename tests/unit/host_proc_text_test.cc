@@ -6,6 +6,7 @@
 
 #include "host/gpu_sources.h"
 #include "host/pci.h"
+#include "host/peers.h"
 #include "host/proc_text.h"
 #include "host/python.h"
 #include "host/tree.h"
@@ -211,6 +212,60 @@ TEST(HostRoles, PlainPythonAndShell) {
   EXPECT_EQ(roles_of({process(-1, kShell), process(0, kGcc), process(0, kTrain)}),
             "other other rank0");
   EXPECT_EQ(roles_of({process(-1, kNative)}), "rank0");
+}
+
+/// Connected with its family, as ranks are.
+RoleInput joined(RoleInput input) {
+  input.joined = true;
+  return input;
+}
+
+TEST(HostRoles, RanksThatTheProgramStartedItself) {
+  // torch.multiprocessing.spawn: the parent only waits; loaders below a rank stay loaders.
+  EXPECT_EQ(roles_of({process(-1, kTrain), process(0, kTracker), joined(process(0, kSpawn)),
+                      joined(process(0, kSpawn)), process(2, kSpawn),
+                      process(3, kSpawn, {}, "pt_data_worker")}),
+            "launcher other rank rank loader loader");
+  RoleInput alone = process(-1, kTrain);
+  alone.started_ranks = true;  // they have ended
+  EXPECT_EQ(roles_of({alone, process(0, kTracker)}), "launcher other");
+  EXPECT_EQ(roles_of({alone, joined(process(0, kSpawn))}), "launcher rank");
+  // The parent trains too.
+  EXPECT_EQ(roles_of({joined(process(-1, kTrain)), joined(process(0, kTrain))}), "rank rank");
+  // A number that all inherited is nobody's.
+  EXPECT_EQ(roles_of({process(-1, kTrain, 0), joined(process(0, kSpawn, 0)),
+                      joined(process(0, kSpawn, 0))}),
+            "launcher rank rank");
+  EXPECT_EQ(roles_of({process(-1, kTrain), process(0, kSpawn), process(0, kSpawn)}),
+            "rank0 loader0 loader0");
+}
+
+TEST(HostPeers, BothEndsInTheFamily) {
+  TcpEnds ends;
+  parse_tcp(
+      "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout "
+      "inode\n"
+      "   0: 0100007F:73AB 00000000:0000 0A 0:0 0:0 0 0 0 10 1\n"  // listens
+      "   1: 0100007F:8B72 0100007F:9D05 01 0:0 0:0 0 0 0 11 1\n"
+      "   2: 0100007F:9D05 0100007F:8B72 01 0:0 0:0 0 0 0 12 1\n"
+      "   3: 0A00000A:1000 08080808:01BB 01 0:0 0:0 0 0 0 13 1\n"  // to another host
+      "   4: 0100007F:0001 0100007F:0002 06 0:0 0:0 0 0 0 0 3\n"   // TIME_WAIT has no inode
+      "garbage\n",
+      ends);
+  parse_tcp(
+      "   0: 0000000000000000FFFF00000100007F:73AB 0000000000000000FFFF00000100007F:E48A 01 0 0 0 "
+      "0 0 14 1\n",
+      ends);
+  parse_tcp("   0: 0100007F:E48A 0100007F:73AB 01 0 0 0 0 0 15 1", ends);
+  EXPECT_EQ(ends.size(), 5U);
+  using Answer = std::vector<bool>;
+  EXPECT_EQ(joined_peers({{11, 10}, {12}, {13}}, ends), (Answer{true, true, false}));
+  EXPECT_EQ(joined_peers({{14}, {15}}, ends), (Answer{true, true}));        // IPv4 met IPv6
+  EXPECT_EQ(joined_peers({{11, 12}, {13}}, ends), (Answer{false, false}));  // with itself
+  // Forked workers of a rank: both ends are held by all of them.
+  EXPECT_EQ(joined_peers({{11, 12}, {11, 12}, {11, 12}}, ends), (Answer{false, false, false}));
+  EXPECT_EQ(joined_peers({{11}, {12}, {12}}, ends), (Answer{false, false, false}));
+  EXPECT_EQ(joined_peers({}, ends), Answer{});
 }
 
 TEST(HostRoles, AccelerateThatStartsOneProcess) {

@@ -1,0 +1,30 @@
+// Peers: which processes of a family talk to each other over TCP. Ranks of one training do, whoever
+// started them (the store, Gloo's mesh, NCCL's bootstrap); data-loader workers, which have the same
+// command line, never do: they have pipes, and sockets inherited from their parent.
+//
+// A connection counts where both of its ends are held by one process of the family each, so that
+// inherited ones (held by several) and those to other programs (one end is elsewhere) do not.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace rigwise {
+
+/// Ends of established connections by socket inode: local and remote address as the kernel prints
+/// them, IPv4 inside IPv6 as plain IPv4. From the text of /proc/net/tcp and tcp6.
+using TcpEnds = std::map<std::uint64_t, std::pair<std::string, std::string>>;
+void parse_tcp(std::string_view text, TcpEnds& into);
+
+/// One answer a process. `sockets`: inodes of the sockets that each holds.
+std::vector<bool> joined_peers(const std::vector<std::vector<std::uint64_t>>& sockets,
+                               const TcpEnds& ends);
+
+/// The same for living processes, from `proc`/PID/fd and the first one's network tables.
+std::vector<bool> joined_peers(const std::string& proc, const std::vector<int>& family);
+
+}  // namespace rigwise
