@@ -82,13 +82,9 @@ void log_lossy(const FindingInput& input, Findings& out) {
 
 void recorder_died(const FindingInput& input, Findings& out) {
   const Run& run = *input.run;
-  std::string said;
-  for (const auto& missing : run.missing) {
-    const std::string small = lower(missing);
-    if (small.find("recorder") != std::string::npos && said.empty()) said = missing;
-  }
+  const bool said = run.info.end_unwatched;
   double gap_s = 0;
-  Evidence evidence = run_json("missing");
+  Evidence evidence = run_json("end_unwatched");
   for (const auto& host : input.hosts) {
     if (!host.last_s) continue;
     gap_s = std::max(gap_s, run.wall_s - *host.last_s);
@@ -97,11 +93,10 @@ void recorder_died(const FindingInput& input, Findings& out) {
   const double limit_s =
       ledger_rule("recorder-died").limit * std::max(0.1, run.info.interval_s) + 5;
   const bool stopped = run.state != RunState::running && gap_s > limit_s;
-  if (said.empty() && !stopped) return;
+  if (!said && !stopped) return;
   std::string claim = "The recorder died before the command did";
   if (gap_s > limit_s)
     claim += fmt::format(": the last {} have no samples", format_duration(gap_s));
-  if (!said.empty()) evidence.what = clean_text(said, 200);
   out.push_back(finding("recorder-died", Severity::warning, claim + ".", {evidence}));
 }
 

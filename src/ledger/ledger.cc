@@ -29,6 +29,7 @@ struct Facts {
   double wall_s = 0;
   bool ended = false;
   bool unwatched_end = false;  // the recorder died first: nobody saw what came after
+  bool unread_end = false;     // or the last of the log was not read: steps may have gone on
   Rows<StepRecord> step_rows = {};
   Rows<Event> events = {};
   StepsSeen seen = {};
@@ -160,11 +161,10 @@ Result<Facts> gather(const Run& run) {
   Facts facts;
   facts.run = &run;
   facts.wall_s = run.wall_s;
-  facts.unwatched_end = std::any_of(
-      run.missing.begin(), run.missing.end(),
-      [](const auto& missing) { return lower(missing).find("recorder") != std::string::npos; });
+  facts.unwatched_end = run.info.end_unwatched;
+  facts.unread_end = facts.unwatched_end || run.info.log_end_unread;
   facts.ended =
-      (run.state == RunState::finished || run.info.ending.has_value()) && !facts.unwatched_end;
+      (run.state == RunState::finished || run.info.ending.has_value()) && !facts.unread_end;
   RW_TRY(facts.step_rows, read_steps(run));
   RW_TRY(facts.events, read_events(run));
   facts.seen = see_steps(facts.step_rows, facts.wall_s);
@@ -296,14 +296,7 @@ LedgerRow compute_row(const Facts& facts, const Split& split) {
 
 /// Was anybody looking at the file system? A run whose samples exist had its recorder.
 bool checkpoints_watched(const Facts& facts) {
-  if (facts.unwatched_end) return false;
-  for (const auto& missing : facts.run->missing) {
-    const std::string small = lower(missing);
-    if (small.find("inotify") != std::string::npos ||
-        small.find("checkpoint") != std::string::npos) {
-      return false;
-    }
-  }
+  if (facts.unwatched_end || facts.run->info.checkpoints_unwatched) return false;
   return std::any_of(facts.hosts.begin(), facts.hosts.end(),
                      [](const HostView& host) { return host.present; });
 }
@@ -331,9 +324,14 @@ LedgerRow checkpoint_row(const Facts& facts, const Split& split) {
   return row;
 }
 
+std::string_view why_end_is_lost(const Facts& facts) {
+  if (facts.unwatched_end) return "the recorder died before the command did";
+  return facts.unread_end ? "the end of the log was not read" : "the end is lost";
+}
+
 LedgerRow evaluation_row(const Facts& facts, const Split& split) {
-  if (facts.evaluations == 0 && facts.unwatched_end) {
-    return not_known(LedgerClass::evaluation, "the recorder died before the command did",
+  if (facts.evaluations == 0 && facts.unread_end) {
+    return not_known(LedgerClass::evaluation, std::string(why_end_is_lost(facts)),
                      "record the run again");
   }
   if (facts.evaluations == 0) {
@@ -349,9 +347,8 @@ LedgerRow evaluation_row(const Facts& facts, const Split& split) {
 LedgerRow teardown_row(const Facts& facts, const Split& split) {
   if (!facts.ended) {
     return not_known(LedgerClass::teardown,
-                     facts.run->state == RunState::running ? "still running"
-                     : facts.unwatched_end ? "the recorder died before the command did"
-                                           : "the end is lost",
+                     std::string(facts.run->state == RunState::running ? "still running"
+                                                                       : why_end_is_lost(facts)),
                      "");
   }
   LedgerRow row = known(LedgerClass::teardown, split.teardown, How::measured);

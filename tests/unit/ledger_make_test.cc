@@ -310,10 +310,34 @@ TEST(Ledger, FailedTornAndDyingRuns) {
   Maker lost(folder.path(), "lost");
   lost.bar(5, 200, 0.5);
   lost.host(20);  // samples end at 20 s of 110 s
-  lost.info.missing = {"everything after 20 s: the recorder was killed"};
+  lost.info.end_unwatched = true;
   const Ledger blind = ledger_of(lost.finish(110));
   expect_sums(blind);
   EXPECT_TRUE(has_finding(blind, "recorder-died"));
+  EXPECT_FALSE(row(blind, LedgerClass::checkpoint).seconds.has_value());
+
+  // Flags decide, not the words of `missing`.
+  Maker wordy(folder.path(), "wordy");
+  wordy.bar(5, 200, 0.5);
+  wordy.host(110);
+  wordy.info.missing = {"watch/lab.net.csv: 1 row could not be written by the recorder",
+                        "a checkpoint of inotify"};
+  const Ledger whole = ledger_of(wordy.finish(110));
+  EXPECT_FALSE(has_finding(whole, "recorder-died"));
+  EXPECT_EQ(row(whole, LedgerClass::checkpoint).seconds, 0.0);
+  EXPECT_TRUE(row(whole, LedgerClass::teardown).seconds.has_value());
+
+  Maker cut(folder.path(), "cut");
+  cut.bar(5, 200, 0.5);
+  cut.host(110);
+  cut.info.log_end_unread = true;
+  cut.info.checkpoints_unwatched = true;
+  const Ledger deaf = ledger_of(cut.finish(110));
+  expect_sums(deaf);
+  EXPECT_FALSE(has_finding(deaf, "recorder-died"));
+  EXPECT_FALSE(row(deaf, LedgerClass::teardown).seconds.has_value());
+  EXPECT_FALSE(row(deaf, LedgerClass::evaluation).seconds.has_value());
+  EXPECT_FALSE(row(deaf, LedgerClass::checkpoint).seconds.has_value());
 }
 
 TEST(Ledger, MachineFindings) {
