@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,12 +24,28 @@ namespace rigwise {
 struct LogBatch {
   std::vector<StepRecord> steps = {};
   std::vector<Event> events = {};
-  std::vector<Fact> facts = {};  // banners: "Total train batch size = 8"
+  std::vector<std::size_t> steps_before = {};  // one an event: how many of `steps` were told before
+  std::vector<Fact> facts = {};                // banners: "Total train batch size = 8"
 };
+
+/// A line that only this user's trainer prints (lab.toml, [[log.pattern]]): `match` is the line as
+/// printed, with {figure} where a value stands and '*' for anything: "round {step} cost {loss}".
+/// Figures: step, epoch, loss, eval_loss, lr, grad_norm, step_time_s, step_time_ms, steps_per_s,
+/// samples_per_s, tokens_per_s, mem_gib, mem_mib, mfu, rank.
+struct LogPattern {
+  std::string match = {};
+  bool evaluation = false;  // its loss is an evaluation's
+};
+
+/// The first {name} in a pattern that is no figure: "{los}"; nothing when all are. A pattern with
+/// no figure at all gives "".
+std::optional<std::string> unknown_figure(std::string_view match);
 
 class LogReader {
  public:
-  explicit LogReader(std::string log_file);  // "log/out.log": becomes StepRecord::log_file
+  /// log_file: "log/out.log", becomes StepRecord::log_file. Patterns are tried on lines that
+  /// nothing else reads; those that name no figure are passed over.
+  explicit LogReader(std::string log_file, std::vector<LogPattern> patterns = {});
   LogReader(LogReader&&) noexcept;
   LogReader& operator=(LogReader&&) noexcept;
   ~LogReader();

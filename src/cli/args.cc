@@ -156,6 +156,20 @@ Verb add_runs(CLI::App& app, RunsArgs& args) {
           }};
 }
 
+Verb add_read(CLI::App& app, ReadArgs& args) {
+  CLI::App* verb = app.add_subcommand("read", "Training metrics out of any trainer's log");
+  common(verb, args);
+  verb->add_option("FILE", args.files, "Logs, one or one a rank; - reads standard input")
+      ->required();
+  verb->add_option("--rows", args.rows, "Rows of the table, evenly over the log; 0 prints all")
+      ->check(CLI::Range(0, 1'000'000))
+      ->capture_default_str();
+  verb->add_option("--lab", args.lab, "Where your own [[log.pattern]] tables are")
+      ->capture_default_str();
+  example(verb, "rigwise read --json rank*.log");
+  return {verb, [&args](const Cut&) { return args; }};
+}
+
 Verb add_ledger(CLI::App& app, LedgerArgs& args, std::string& fail_on) {
   CLI::App* verb =
       app.add_subcommand("ledger", "Where the seconds of a run went, summing to its wall time");
@@ -264,16 +278,22 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
   RunArgs run;
   AttachArgs attach;
   RunsArgs runs;
+  ReadArgs read;
   LedgerArgs ledger;
   CompareArgs compare;
   InitArgs init;
   DecideArgs decide;
   DemoArgs demo;
   std::string fail_on;
-  const std::vector<Verb> verbs = {add_demo(app, demo),       add_init(app, init),
-                                   add_run(app, run),         add_attach(app, attach),
-                                   add_runs(app, runs),       add_ledger(app, ledger, fail_on),
-                                   add_compare(app, compare), add_decide(app, decide)};
+  const std::vector<Verb> verbs = {add_demo(app, demo),
+                                   add_init(app, init),
+                                   add_run(app, run),
+                                   add_attach(app, attach),
+                                   add_runs(app, runs),
+                                   add_read(app, read),
+                                   add_ledger(app, ledger, fail_on),
+                                   add_compare(app, compare),
+                                   add_decide(app, decide)};
 
   behind_the_verb(cut.head);
   if (!cut.head.empty() && cut.head[0].starts_with("-") && cut.head.size() > 1) {

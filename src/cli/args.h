@@ -44,6 +44,11 @@ struct RunsArgs : Common {
   std::string action = "list";  // list, show, pause, resume
   std::string name = {};
 };
+struct ReadArgs : Common {
+  std::vector<std::string> files = {};  // "-": standard input
+  std::string lab = "lab.toml";
+  int rows = 12;  // of the table; 0: all
+};
 struct LedgerArgs : Common {
   std::string name = {};
   std::optional<Severity> fail_on = {};
@@ -69,8 +74,8 @@ struct DemoArgs : Common {
   int runs_a_side = 3;
 };
 
-using Args = std::variant<RunArgs, AttachArgs, RunsArgs, LedgerArgs, CompareArgs, InitArgs,
-                          DecideArgs, DemoArgs>;
+using Args = std::variant<RunArgs, AttachArgs, RunsArgs, ReadArgs, LedgerArgs, CompareArgs,
+                          InitArgs, DecideArgs, DemoArgs>;
 
 /// What to do, or the exit code after help, version or an error was printed.
 std::variant<Args, int> parse_args(int argc, char** argv);

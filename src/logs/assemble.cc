@@ -6,6 +6,7 @@ namespace rigwise::logs {
 namespace {
 
 constexpr char kEscape = '\x1b';
+constexpr std::string_view kRedraw = "\b\b\b\b\b\b\b\b";
 
 /// The index after the escape sequence that starts at `at` (an ESC).
 std::size_t after_escape(std::string_view text, std::size_t at) {
@@ -55,11 +56,26 @@ void LineAssembler::take(std::string_view text, char end, double t_s, const OnPi
   piece.end = end;
   piece.cut = text.size() > kMaxPiece;
   if (piece.cut) text = text.substr(0, kMaxPiece);
-  if (holds(text, kEscape) || holds(text, '\b')) {
-    clean_terminal_text(text, cleaned_);
-    text = cleaned_;
+  const bool back = holds(text, '\b');
+  if (!back && !holds(text, kEscape)) {
+    piece.text = text;
+    on_piece(piece);
+    return;
   }
-  piece.text = text;
+  // A run of backspaces goes back over a bar to draw it anew: a redraw as '\r' is.
+  while (back) {
+    const std::size_t run = text.find(kRedraw);
+    if (run == std::string_view::npos) break;
+    Piece drawn = piece;
+    drawn.end = '\r';
+    clean_terminal_text(text.substr(0, run), cleaned_);
+    drawn.text = cleaned_;
+    on_piece(drawn);
+    text.remove_prefix(run);
+    while (!text.empty() && text.front() == '\b') text.remove_prefix(1);
+  }
+  clean_terminal_text(text, cleaned_);
+  piece.text = cleaned_;
   on_piece(piece);
 }
 

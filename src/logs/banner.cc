@@ -1,8 +1,7 @@
 // Banners that trainers print at their start: settings as facts.
-#include <cmath>
-
 #include "base/text.h"
 #include "logs/readers.h"
+#include "logs/scan.h"
 
 namespace rigwise::logs {
 namespace {
@@ -33,40 +32,39 @@ constexpr Phrase kPhrases[] = {
 std::optional<std::string> number_behind(std::string_view rest) {
   const std::size_t sign = rest.find_first_of("=:");
   if (sign == std::string_view::npos || sign > 60) return std::nullopt;
-  const auto quantity = scan_quantity(trim(rest.substr(sign + 1)));
-  if (!quantity || !(quantity->value >= 0) || !(quantity->value < 9e15) ||
-      quantity->value != std::floor(quantity->value))
-    return std::nullopt;
-  return std::to_string(static_cast<long long>(quantity->value));
+  Number number;
+  if (!scan_number(strip(rest.substr(sign + 1)), number)) return std::nullopt;
+  const auto value = whole_number(number.value);
+  return value ? std::optional(std::to_string(*value)) : std::nullopt;
 }
 
 }  // namespace
 
-Outcome read_banner(Session& session, const Piece& piece, std::string_view text) {
+bool read_banner(Session& session, const Piece& piece, std::string_view text) {
   if (contains(text, "***** Running")) {
     session.evaluation_banner = !contains(text, "raining");
-    return Outcome::none;
+    return false;
   }
-  if (text.size() > 1024) return Outcome::none;
+  if (text.size() > 1024) return false;
   if (!contains(text, "atch size") && !contains(text, "Num ") && !contains(text, "steps") &&
       !contains(text, "param"))
-    return Outcome::none;
-  Outcome outcome = Outcome::none;
+    return false;
+  bool found = false;
   for (const Phrase& phrase : kPhrases) {
     const std::size_t at = text.find(phrase.text);
     if (at == std::string_view::npos || (phrase.training_only && session.evaluation_banner))
       continue;
     if (auto value = number_behind(text.substr(at + phrase.text.size()))) {
       session.fact(phrase.key, std::move(*value), piece);
-      outcome = Outcome::matched;
+      found = true;
     }
   }
   const std::size_t resumed = text.find("Continuing training from global step ");
   if (resumed != std::string_view::npos) {
     session.fact("resume", "step " + std::string(trim(text.substr(resumed + 37, 20))), piece);
-    outcome = Outcome::matched;
+    found = true;
   }
-  return outcome;
+  return found;
 }
 
 }  // namespace rigwise::logs

@@ -2,7 +2,7 @@
 
 #include "base/text.h"
 #include "logs/assemble.h"
-#include "logs/readers.h"
+#include "logs/line_reader.h"
 #include "logs/session.h"
 #include "rigwise/logs.h"
 
@@ -19,19 +19,18 @@ bool is_blank_text(std::string_view text) {
 }  // namespace
 
 struct LogReader::State {
-  explicit State(std::string log_file) : session(std::move(log_file)) {}
+  State(std::string log_file, std::vector<LogPattern> patterns)
+      : session(std::move(log_file)), reader(std::move(patterns)) {}
 
   logs::LineAssembler assembler;
   logs::Session session;
-  logs::MappingReader mappings;
-  logs::MetricsTableReader tables;
+  logs::LineReader reader;
   ReadStatistics statistics;
   std::int64_t line = 0;  // of the last piece
   bool line_matched = false, line_malformed = false, line_has_text = false;
   std::string line_text;  // the beginning, for first_bad_text
 
   void take(const Piece& piece);
-  Outcome read(const Piece& piece);
   void close_line();
 };
 
@@ -52,44 +51,6 @@ void LogReader::State::close_line() {
   line_matched = line_malformed = line_has_text = false;
 }
 
-Outcome LogReader::State::read(const Piece& piece) {
-  std::string_view text = piece.text;
-  session.rank = logs::strip_rank_prefix(text);
-  Outcome best = Outcome::none;
-  const auto note = [&best](Outcome outcome) {
-    if (outcome == Outcome::matched || best == Outcome::none) best = outcome;
-  };
-  // Bars first: what is left and right of them is read on its own.
-  std::size_t from = 0;
-  std::optional<std::int64_t> glued_step;
-  while (true) {
-    const auto bar =
-        text.find('[', from) == std::string_view::npos ? std::nullopt : logs::find_bar(text, from);
-    std::string_view part = text.substr(from, bar ? bar->begin - from : std::string_view::npos);
-    // Words in front of a bar are its description.
-    const bool description = bar && part.size() < 200 && part.find_first_of("{=") == part.npos;
-    if (!is_blank_text(part) && !description) {
-      const bool was_waiting = mappings.waiting();
-      const Outcome mapping = mappings.read(session, piece, part, glued_step);
-      note(mapping);
-      if (mapping == Outcome::none && !was_waiting && !mappings.waiting()) {
-        Outcome other = tables.read(session, piece, part);
-        if (other == Outcome::none) other = logs::read_banner(session, piece, part);
-        if (other == Outcome::none) other = logs::read_checkpoint_line(session, piece, part);
-        if (other == Outcome::none) other = logs::read_key_value(session, piece, part);
-        note(other);
-      }
-    }
-    if (!bar) break;
-    if (session.draw(*bar, piece)) note(Outcome::matched);
-    const bool training = bar->total && session.progress->total == bar->total;
-    glued_step = training ? std::optional(bar->n) : std::nullopt;
-    from = std::max(bar->end, from + 1);
-    if (from >= text.size()) break;
-  }
-  return best;
-}
-
 void LogReader::State::take(const Piece& piece) {
   if (piece.line != line) {
     close_line();
@@ -103,12 +64,13 @@ void LogReader::State::take(const Piece& piece) {
   line_has_text = true;
   if (line_text.empty()) line_text = piece.text.substr(0, 200);
   if (piece.cut) line_malformed = true;
-  const Outcome outcome = read(piece);
+  const Outcome outcome = reader.read(session, piece);
   line_matched = line_matched || outcome == Outcome::matched;
   line_malformed = line_malformed || outcome == Outcome::malformed;
 }
 
-LogReader::LogReader(std::string log_file) : state_(std::make_unique<State>(std::move(log_file))) {}
+LogReader::LogReader(std::string log_file, std::vector<LogPattern> patterns)
+    : state_(std::make_unique<State>(std::move(log_file), std::move(patterns))) {}
 LogReader::LogReader(LogReader&&) noexcept = default;
 LogReader& LogReader::operator=(LogReader&&) noexcept = default;
 LogReader::~LogReader() = default;
@@ -137,8 +99,9 @@ LogBatch LogReader::finish(double t_s) {
   end.t_s = t_s;
   end.line = std::max<std::int64_t>(state.line, 1);
   end.end = 0;
-  if (state.mappings.finish(state.session, end) == Outcome::matched) state.line_matched = true;
-  state.tables.finish(state.session);
+  const Outcome last = state.reader.finish(state.session, end);
+  state.line_matched = state.line_matched || last == Outcome::matched;
+  state.line_malformed = state.line_malformed || last == Outcome::malformed;
   state.session.end(t_s);
   state.close_line();
   state.line = 0;

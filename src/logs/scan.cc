@@ -1,8 +1,8 @@
 #include "logs/scan.h"
 
-#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "base/text.h"
@@ -10,148 +10,90 @@
 namespace rigwise::logs {
 namespace {
 
-constexpr std::size_t kMaxFields = 512;
-constexpr int kMaxDepth = 4;
+constexpr std::array<double, 23> kPowers = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                            1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                            1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+constexpr std::uint64_t kExact = std::uint64_t{1} << 53;  // whole numbers below are exact doubles
 
-bool is_blank(char byte) {
-  return byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r';
+/// "nan", "inf", "infinity" in any case, not followed by a letter: bytes taken, or 0.
+std::size_t scan_not_finite(std::string_view text, double& value) {
+  if (text.size() < 3) return 0;
+  const char first = lower_byte(text[0]);
+  if (first != 'n' && first != 'i') return 0;
+  std::size_t size = 0;
+  if (starts_with_word(text, "nan")) {
+    value = std::numeric_limits<double>::quiet_NaN();
+    size = 3;
+  } else if (starts_with_word(text, "infinity")) {
+    value = std::numeric_limits<double>::infinity();
+    size = 8;
+  } else if (starts_with_word(text, "inf")) {
+    value = std::numeric_limits<double>::infinity();
+    size = 3;
+  }
+  return size < text.size() && is_word(text[size]) ? 0 : size;
 }
 
-void skip_blanks(std::string_view text, std::size_t& at) {
-  while (at < text.size() && is_blank(text[at])) ++at;
+/// "5,790", "1,234,567", "0,42" behind `digits` leading digits; sets value, decimal and flags.
+void scan_commas(std::string_view text, std::size_t digits, Number& number) {
+  std::size_t at = digits;
+  int groups = 0;
+  double total = number.value;
+  const bool zero = digits == 1 && text[0] == '0';
+  while (digits <= 3 && !zero && at + 3 < text.size() && text[at] == ',' &&
+         is_digit(text[at + 1]) && is_digit(text[at + 2]) && is_digit(text[at + 3]) &&
+         (at + 4 >= text.size() || !is_digit(text[at + 4]))) {
+    total = total * 1000 + (text[at + 1] - '0') * 100 + (text[at + 2] - '0') * 10 +
+            (text[at + 3] - '0');
+    at += 4;
+    ++groups;
+  }
+  std::size_t end = digits + 1;
+  double scale = 1, fraction = 0;
+  while (end < text.size() && is_digit(text[end]) && end - digits < 18) {
+    scale /= 10;
+    fraction += (text[end] - '0') * scale;
+    ++end;
+  }
+  const double decimal = number.value + fraction;
+  if (groups > 0) {
+    number.value = total;
+    number.grouped = true;
+    number.decimal = decimal;
+    number.size = at;
+    if (groups == 1) return;
+    number.decimal = total;
+    return;
+  }
+  // "0,4217" and "2,31"; not "1,2,3" (a list) and not "3, 4".
+  const std::size_t places = end - digits - 1;
+  if (places == 0) return;
+  if (end < text.size() && (text[end] == ',' || text[end] == '.')) return;
+  number.value = number.decimal = decimal;
+  number.size = end;
+  number.whole = false;
+  number.grouped = number.sure_comma = true;
 }
-
-/// A quoted string at `at`; the view is without quotes. False: the closing quote is missing.
-bool scan_quoted(std::string_view text, std::size_t& at, std::string_view& out) {
-  const char quote = text[at];
-  const std::size_t start = ++at;
-  while (at < text.size() && text[at] != quote) at += text[at] == '\\' ? 2 : 1;
-  if (at >= text.size()) return false;
-  out = text.substr(start, at - start);
-  ++at;
-  return true;
-}
-
-/// Passes over a balanced (…), […] with quotes obeyed. False: it does not end.
-bool skip_nested(std::string_view text, std::size_t& at) {
-  int depth = 0;
-  while (at < text.size()) {
-    const char byte = text[at];
-    if (byte == '\'' || byte == '"') {
-      std::string_view ignored;
-      if (!scan_quoted(text, at, ignored)) return false;
-      continue;
-    }
-    if (byte == '[' || byte == '(' || byte == '{') ++depth;
-    if (byte == ']' || byte == ')' || byte == '}') --depth;
-    ++at;
-    if (depth == 0) return true;
-  }
-  return false;
-}
-
-class MappingScanner {
- public:
-  explicit MappingScanner(std::string_view text) : text_(text) {}
-
-  Mapping run() {
-    mapping_.complete = scan(0, {}, 0);
-    mapping_.size = std::min(at_, text_.size());
-    return std::move(mapping_);
-  }
-
- private:
-  bool fail() {
-    mapping_.malformed = true;
-    return false;
-  }
-
-  /// True: the closing brace was read. False: text ended, or it is no mapping (malformed set).
-  bool scan(std::size_t start, const std::string& parent, int depth) {
-    at_ = start + 1;
-    while (true) {
-      skip_blanks(text_, at_);
-      if (at_ >= text_.size()) return false;
-      if (text_[at_] == '}') return ++at_, true;
-      if (text_[at_] == ',') {
-        ++at_;
-        continue;
-      }
-      if (text_.substr(at_).starts_with("...")) {
-        at_ += 3;
-        continue;
-      }
-      if (!scan_pair(parent, depth)) return false;
-      if (mapping_.fields.size() > kMaxFields) return fail();
-    }
-  }
-
-  bool scan_pair(const std::string& parent, int depth) {
-    Field field;
-    field.parent = parent;
-    if (text_[at_] == '\'' || text_[at_] == '"') {
-      if (text_[at_] == '"') mapping_.json = true;
-      if (!scan_quoted(text_, at_, field.key)) return false;
-    } else {
-      const std::size_t from = at_;
-      while (at_ < text_.size() && (is_letter(text_[at_]) || is_digit(text_[at_]) ||
-                                    text_[at_] == '_' || text_[at_] == '.' || text_[at_] == '/'))
-        ++at_;
-      if (at_ == from) return fail();
-      field.key = text_.substr(from, at_ - from);
-    }
-    skip_blanks(text_, at_);
-    if (at_ >= text_.size()) return false;
-    if (text_[at_] != ':' && text_[at_] != '=') return fail();
-    ++at_;
-    skip_blanks(text_, at_);
-    return at_ < text_.size() && scan_value(field, depth);
-  }
-
-  bool scan_value(Field& field, int depth) {
-    const char first = text_[at_];
-    if (first == '{') {
-      if (depth + 1 >= kMaxDepth) return skip_nested(text_, at_);
-      const std::string path = field.parent.empty() ? std::string(field.key)
-                                                    : field.parent + '/' + std::string(field.key);
-      return scan(at_, path, depth + 1);
-    }
-    if (first == '[' || first == '(') return skip_nested(text_, at_);
-    if (first == '\'' || first == '"') {
-      if (!scan_quoted(text_, at_, field.value)) return false;
-    } else {
-      const std::size_t from = at_;
-      int depth_inside = 0;  // tensor(2.3, device='cuda:0')
-      while (at_ < text_.size() && (depth_inside > 0 || (text_[at_] != ',' && text_[at_] != '}'))) {
-        if (text_[at_] == '(') ++depth_inside;
-        if (text_[at_] == ')') --depth_inside;
-        ++at_;
-      }
-      if (at_ >= text_.size()) return false;
-      field.value = trim(text_.substr(from, at_ - from));
-    }
-    mapping_.fields.push_back(field);
-    return true;
-  }
-
-  std::string_view text_;
-  std::size_t at_ = 0;
-  Mapping mapping_;
-};
 
 }  // namespace
 
-bool is_letter(char byte) {
-  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
-}
-bool is_digit(char byte) {
-  return byte >= '0' && byte <= '9';
+Shape shape_of(std::string_view text) {
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  Shape a = 0, b = 0, c = 0, d = 0;
+  for (; end - at >= 4; at += 4) {
+    a |= class_of(at[0]);
+    b |= class_of(at[1]);
+    c |= class_of(at[2]);
+    d |= class_of(at[3]);
+  }
+  for (; at < end; ++at) a |= class_of(*at);
+  return static_cast<Shape>(a | b | c | d);
 }
 
 std::string lower_ascii(std::string_view text) {
   std::string out(text);
-  for (char& byte : out)
-    if (byte >= 'A' && byte <= 'Z') byte = static_cast<char>(byte - 'A' + 'a');
+  for (char& byte : out) byte = lower_byte(byte);
   return out;
 }
 
@@ -159,132 +101,164 @@ bool contains(std::string_view text, std::string_view needle) {
   return text.find(needle) != std::string_view::npos;
 }
 
-Mapping scan_mapping(std::string_view text) {
-  if (text.empty() || text[0] != '{') return Mapping{.malformed = true};
-  return MappingScanner(text).run();
+bool starts_with_word(std::string_view text, std::string_view start) {
+  if (text.size() < start.size()) return false;
+  for (std::size_t i = 0; i < start.size(); ++i)
+    if (lower_byte(text[i]) != start[i]) return false;
+  return true;
 }
 
-std::optional<Quantity> scan_quantity(std::string_view text) {
-  Quantity quantity;
-  std::size_t at = 0;
-  const bool sign = !text.empty() && (text[0] == '-' || text[0] == '+');
-  if (sign) ++at;
-  const std::string_view body = text.substr(at);
-  const std::string head = lower_ascii(body.substr(0, 8));
-  if (head.starts_with("nan") && (head.size() == 3 || !is_letter(head[3]))) {
-    quantity.value = std::numeric_limits<double>::quiet_NaN();
-    at += 3;
-  } else if (head.starts_with("infinity") ||
-             (head.starts_with("inf") && (head.size() == 3 || !is_letter(head[3])))) {
-    quantity.value = std::numeric_limits<double>::infinity();
-    at += head.starts_with("infinity") ? 8 : 3;
-  } else {
-    if (body.empty() || (!is_digit(body[0]) && body[0] != '.')) return std::nullopt;
-    // Thousands: digits, then groups of ",ddd" that a digit does not follow.
-    std::string digits;
-    std::size_t i = 0;
-    while (i < body.size() && is_digit(body[i])) ++i;
-    std::size_t end = i;
-    while (i > 0 && i <= 3 && end + 3 < body.size() && body[end] == ',' &&
-           is_digit(body[end + 1]) && is_digit(body[end + 2]) && is_digit(body[end + 3]) &&
-           (end + 4 >= body.size() || !is_digit(body[end + 4])))
-      end += 4;
-    std::string_view number = body;
-    if (end > i) {
-      for (const char byte : body.substr(0, end))
-        if (byte != ',') digits.push_back(byte);
-      std::size_t rest = end;
-      while (rest < body.size() && rest < end + 24 && (is_digit(body[rest]) || body[rest] == '.'))
-        ++rest;
-      digits.append(body.substr(end, rest - end));
-      number = digits;
-    }
-    const auto [after, error] =
-        std::from_chars(number.data(), number.data() + number.size(), quantity.value);
-    if (error != std::errc()) return std::nullopt;
-    const auto used = static_cast<std::size_t>(after - number.data());
-    at += used + (end > i ? (end - i) / 4 : 0);
+bool equals_word(std::string_view text, std::string_view word) {
+  return text.size() == word.size() && starts_with_word(text, word);
+}
+
+std::string_view strip(std::string_view text) {
+  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+bool scan_number(std::string_view text, Number& number, bool commas) {
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const char* at = begin;
+  number = Number{};
+  if (at == end) return false;
+  const bool negative = *at == '-';
+  if (negative || *at == '+') ++at;
+  if (at == end) return false;
+  if (!is_digit(*at) && *at != '.') {
+    const std::size_t size =
+        scan_not_finite(text.substr(static_cast<std::size_t>(at - begin)), number.value);
+    if (size == 0) return false;
+    if (negative) number.value = -number.value;
+    number.size = static_cast<std::size_t>(at - begin) + size;
+    return true;
   }
-  if (sign && text[0] == '-') quantity.value = -quantity.value;
-  quantity.size = at;
-  std::size_t from = at;
-  if (from + 1 < text.size() && text[from] == ' ' &&
-      (is_letter(text[from + 1]) || text[from + 1] == '%'))
-    ++from;
-  std::size_t end = from;
-  while (end < text.size() && (is_letter(text[end]) || text[end] == '%' || text[end] == '/')) ++end;
-  quantity.unit = text.substr(from, end - from);
-  return quantity;
+  const char* const first = at;
+  std::uint64_t mantissa = 0;
+  int places = 0, digits = 0, exponent = 0;
+  for (; at < end && is_digit(*at); ++at, ++digits)
+    mantissa = mantissa * 10 + static_cast<std::uint64_t>(*at - '0');
+  const int leading = digits;
+  if (at < end && *at == '.' && at + 1 < end && is_digit(at[1])) {
+    for (++at; at < end && is_digit(*at); ++at, ++digits, ++places)
+      mantissa = mantissa * 10 + static_cast<std::uint64_t>(*at - '0');
+  } else if (at < end && *at == '.' && leading > 0 && (at + 1 == end || !is_word(at[1]))) {
+    ++at;                              // "12."
+    if (at < end && *at == '.') --at;  // "12...": an ellipsis
+  }
+  if (digits == 0) return false;
+  const bool point = at != first + leading;
+  const char* const before_exponent = at;
+  if (at < end && (*at == 'e' || *at == 'E')) {
+    const char* mark = at + 1;
+    const bool down = mark < end && *mark == '-';
+    if (mark < end && (*mark == '-' || *mark == '+')) ++mark;
+    if (mark < end && is_digit(*mark)) {
+      for (; mark < end && is_digit(*mark); ++mark)
+        if (exponent < 9999) exponent = exponent * 10 + (*mark - '0');
+      if (down) exponent = -exponent;
+      at = mark;
+    }
+  }
+  const int power = exponent - places;
+  if (digits <= 19 && mantissa < kExact && power >= -22 && power <= 22) {
+    const auto value = static_cast<double>(mantissa);
+    number.value = power < 0 ? value / kPowers[static_cast<std::size_t>(-power)]
+                             : value * kPowers[static_cast<std::size_t>(power)];
+  } else {
+    const auto [after, error] = std::from_chars(first, at, number.value);
+    if (error == std::errc::result_out_of_range)
+      number.value = power > 0 ? std::numeric_limits<double>::infinity() : 0;
+    else if (error != std::errc())
+      return false;
+  }
+  number.size = static_cast<std::size_t>(at - begin);
+  number.whole = !point && at == before_exponent;
+  if (commas && number.whole && at < end && *at == ',') {
+    const std::size_t sign = static_cast<std::size_t>(first - begin);
+    number.size = 0;
+    scan_commas(text.substr(sign), static_cast<std::size_t>(leading), number);
+    number.size = number.size == 0 ? static_cast<std::size_t>(at - begin) : number.size + sign;
+    // "1,234.5": thousands with a fraction behind
+    if (number.grouped && !number.sure_comma && number.size + 1 < text.size() &&
+        text[number.size] == '.' && is_digit(text[number.size + 1])) {
+      double scale = 1;
+      std::size_t i = number.size + 1;
+      for (; i < text.size() && is_digit(text[i]); ++i) {
+        scale /= 10;
+        number.value += (text[i] - '0') * scale;
+      }
+      number.size = i;
+      number.whole = false;
+      number.decimal = number.value;
+    }
+  }
+  if (negative) {
+    number.value = -number.value;
+    number.decimal = -number.decimal;
+  }
+  return true;
 }
 
 std::optional<double> plain_number(std::string_view text) {
-  text = trim(text);
+  text = strip(text);
   if (text.size() >= 2 && (text.front() == '\'' || text.front() == '"') &&
       text.back() == text.front())
-    text = trim(text.substr(1, text.size() - 2));
+    text = strip(text.substr(1, text.size() - 2));
   if (text.starts_with("tensor(")) text.remove_prefix(7);
-  const auto quantity = scan_quantity(text);
-  if (!quantity) return std::nullopt;
-  const std::string_view rest = text.substr(quantity->size);
-  if (rest.empty() || rest.front() == ',' || rest.front() == ')') return quantity->value;
+  Number number;
+  if (!scan_number(text, number)) return std::nullopt;
+  const std::string_view rest = text.substr(number.size);
+  if (rest.empty() || rest.front() == ',' || rest.front() == ')') return number.value;
   return std::nullopt;
 }
 
 std::optional<double> scan_clock(std::string_view text) {
-  text = trim(text);
+  text = strip(text);
   double total = 0;
-  if (text.find(':') != std::string_view::npos) {
-    for (const auto part : split(text, ':')) {
-      const auto value = to_number(trim(part));
-      if (!value || *value < 0) return std::nullopt;
-      total = total * 60 + *value;
+  Number number;
+  if (contains(text, ":")) {
+    int parts = 0;
+    while (true) {
+      if (!scan_number(text, number, false) || !(number.value >= 0) || ++parts > 4)
+        return std::nullopt;
+      total = total * 60 + number.value;
+      text.remove_prefix(number.size);
+      if (text.empty()) return parts > 1 ? std::optional(total) : std::nullopt;
+      if (text.front() != ':') return std::nullopt;
+      text.remove_prefix(1);
     }
-    return total;
   }
   bool any = false;
   while (!text.empty()) {
-    const auto quantity = scan_quantity(text);
-    if (!quantity || quantity->unit.empty()) return any ? std::optional(total) : std::nullopt;
-    const char unit = quantity->unit.front();
-    if (unit != 'd' && unit != 'h' && unit != 'm' && unit != 's') return std::nullopt;
-    total += quantity->value * (unit == 'd' ? 86400 : unit == 'h' ? 3600 : unit == 'm' ? 60 : 1);
+    if (!scan_number(text, number, false)) return std::nullopt;
+    text = strip(text.substr(number.size));
+    std::size_t letters = 0;
+    while (letters < text.size() && is_letter(text[letters])) ++letters;
+    const std::string_view unit = text.substr(0, letters);
+    double scale = 0;
+    if (unit == "d" || unit == "day" || unit == "days") scale = 86400;
+    if (unit == "h" || unit == "hr" || unit == "hrs" || unit == "hour" || unit == "hours")
+      scale = 3600;
+    if (unit == "m" || unit == "min" || unit == "mins" || unit == "minute" || unit == "minutes")
+      scale = 60;
+    if (unit == "s" || unit == "sec" || unit == "secs" || unit == "second" || unit == "seconds")
+      scale = 1;
+    if (unit == "ms") scale = 1e-3;
+    if (scale == 0) return std::nullopt;
+    total += number.value * scale;
     any = true;
-    text.remove_prefix(
-        static_cast<std::size_t>(quantity->unit.data() + quantity->unit.size() - text.data()));
-    text = trim(text);
+    text = strip(text.substr(letters));
+    if (!text.empty() && text.front() == ',') text = strip(text.substr(1));
   }
   return any ? std::optional(total) : std::nullopt;
 }
 
-std::optional<int> strip_rank_prefix(std::string_view& text) {
-  std::string_view rest = text;
-  while (!rest.empty() && rest.front() == ' ') rest.remove_prefix(1);
-  if (rest.size() < 4 || rest.front() != '[') return std::nullopt;
-  const std::size_t close = rest.find(']');
-  if (close == std::string_view::npos || close > 48) return std::nullopt;
-  std::string_view inside = rest.substr(1, close - 1);
-  std::string_view after = rest.substr(close + 1);
-  if (after.starts_with("<stdout>"))
-    after.remove_prefix(8);
-  else if (after.starts_with("<stderr>"))
-    after.remove_prefix(8);
-  if (after.empty() || after.front() != ':') return std::nullopt;
-  after.remove_prefix(1);
-  if (inside.starts_with("rank"))
-    inside.remove_prefix(4);
-  else if (inside.starts_with("default"))
-    inside.remove_prefix(7);
-  else if (inside.starts_with("1,")) {
-    inside.remove_prefix(2);
-    if (inside.starts_with("mpirank:")) inside.remove_prefix(8);
-    inside = inside.substr(0, inside.find(','));
-  } else {
-    return std::nullopt;
-  }
-  const auto rank = to_integer(inside);
-  if (!rank || *rank < 0 || *rank > 1'000'000) return std::nullopt;
-  text = after;
-  return static_cast<int>(*rank);
+std::optional<std::int64_t> whole_number(double value) {
+  if (!(value >= 0) || value > 9e15 || value != std::floor(value)) return std::nullopt;
+  return static_cast<std::int64_t>(value);
 }
 
 }  // namespace rigwise::logs

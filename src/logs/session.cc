@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/text.h"
+#include "logs/scan.h"
 
 namespace rigwise::logs {
 namespace {
@@ -27,7 +28,9 @@ bool same_figures(const StepRecord& a, const StepRecord& b) {
 
 /// The same entry from another process: all that training decides is equal, only the clock differs.
 bool same_training(const StepRecord& a, const StepRecord& b) {
-  return (a.step || a.epoch) && a.loss && a.log_format == b.log_format && a.step == b.step &&
+  // A whole epoch names many entries.
+  const bool placed = a.step || (a.epoch && *a.epoch != std::floor(*a.epoch));
+  return placed && a.loss && a.log_format == b.log_format && a.step == b.step &&
          same(a.epoch, b.epoch) && same(a.loss, b.loss) && same(a.lr, b.lr) &&
          same(a.grad_norm, b.grad_norm) && same(a.tokens_seen, b.tokens_seen);
 }
@@ -62,6 +65,7 @@ void Session::fact(std::string key, std::string value, const Piece& piece) {
 void Session::event(Event event) {
   event.name = clean_text(event.name, 1024);
   out->events.push_back(std::move(event));
+  out->steps_before.push_back(out->steps.size());
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -115,12 +119,17 @@ void Session::add(Reading reading, const Piece& piece, const char* format,
   record.log_line = piece.line;
   record.log_format = format;
   if (!record.rank) record.rank = rank;
+  if (reading.has_summary) {
+    if (reading.total_steps) record.step = whole_number(*reading.total_steps);
+    if (reading.final_loss) record.loss = reading.final_loss;
+  }
   if (repeats(record)) return;
   if (!record.step && glued_step) record.bar_step = glued_step;
   switch (record.kind) {
     case RecordKind::train:
       burst_ = last_train_ && last_train_->t_s == record.t_s ? burst_ + 1 : 0;
       last_train_ = record;
+      if ((record.step || record.epoch) && record.log_format != "hf_dict") ++stated_;
       confirm_bar();
       hold_or_emit(std::move(record));
       break;
@@ -225,10 +234,12 @@ bool Session::is_training(const Bar& bar) const {
     return !(low.ends_with("epoch") || low.ends_with("epochs"));  // counts epochs, not steps
   }
   if (bar.use != BarUse::unnamed) return false;
-  for (const Field& field : bar.postfix)
-    if (figure_of(field.key) == Figure::loss) return true;
+  if (bar.figures.has(Figure::loss)) return true;
   if (!bar.total) return false;
-  if (!p.total || p.total == bar.total) return true;
+  if (p.total == bar.total) return true;
+  if (evaluation_banner || bar.total == 1) return false;
+  if (!p.confirmed && stated_ > 0) return false;  // lines tell the training, and this is no line
+  if (!p.total) return true;
   if (p.bars_seen > 0 && p.bar_total == bar.total) return false;
   // Another bar while the training bar stands: an evaluation. After it: one as well, unless nothing
   // ever showed that the finished bar was training.
@@ -242,6 +253,8 @@ bool Session::draw(const Bar& bar, const Piece& piece) {
   cleared_ = false;
   if (bar.use == BarUse::training) return false;
   if (bar.use == BarUse::evaluation || bar.total) evaluation_bar(bar, piece.t_s);
+  if (bar.use == BarUse::evaluation && bar.total && bar.n >= *bar.total)
+    evaluation_result(bar, piece);
   return true;
 }
 
@@ -269,38 +282,30 @@ void Session::training_bar(const Bar& bar, const Piece& piece) {
     emit(std::move(*held_));
     held_.reset();
   }
-  if (bar.step_time_s) p.step_time_s = bar.step_time_s;
-  if (bar.steps_per_s) p.step_time_s = 1 / *bar.steps_per_s;
-  if (p.step == bar.n) return;  // drawn again
+  StepRecord record = bar.figures.record(false);
+  if (record.step_time_s) p.step_time_s = record.step_time_s;
+  if (record.steps_per_s) p.step_time_s = 1 / *record.steps_per_s;
+  // Drawn again; with another loss, it tells another one.
+  if (p.step == bar.n &&
+      (!record.loss || (same(record.loss, drawn_loss_) && same(record.steps_per_s, drawn_rate_))))
+    return;
   if (p.step && bar.n > *p.step) close_evaluation();
+  if (p.step != bar.n) p.drawn_s = piece.t_s;
   p.step = bar.n;
-  p.drawn_s = piece.t_s;
   p.complete = bar.total && bar.n >= *bar.total;
+  drawn_loss_ = record.loss;
+  drawn_rate_ = record.steps_per_s;
 
-  Reading reading;
-  // Where both are there, "loss" is the running mean and "train_loss" the value (Lightning).
-  const bool two_losses =
-      std::any_of(bar.postfix.begin(), bar.postfix.end(), [](const Field& field) {
-        return field.key != "loss" && figure_of(field.key) == Figure::loss;
-      });
-  for (const Field& field : bar.postfix) {
-    const auto figure = figure_of(field.key);
-    if (two_losses && field.key == "loss") continue;
-    if (figure) set_figure(reading, *figure, field.key, field.value);
-  }
-  StepRecord& record = reading.record;
   record.kind = record.loss ? RecordKind::train : RecordKind::progress;
   record.t_s = piece.t_s;
   if (bar.epoch) {  // the bar counts inside an epoch
     record.epoch = bar.epoch;
-    record.bar_step = bar.n;
-  } else {
+    if (!record.step) record.bar_step = bar.n;
+  } else if (!record.step) {
     record.step = bar.n;
   }
   record.steps_total = bar.total;
-  if (!record.step_time_s) record.step_time_s = bar.step_time_s;
-  if (!record.steps_per_s) record.steps_per_s = bar.steps_per_s;
-  record.rank = rank;
+  if (!record.rank) record.rank = rank;
   record.log_file = log_file;
   record.log_line = piece.line;
   record.log_format = "bar";
@@ -355,6 +360,23 @@ void Session::evaluation_bar(const Bar& bar, double t_s) {
   if (bar.total && bar.n >= *bar.total) close_evaluation();
 }
 
+/// A full evaluation bar with a loss behind it tells the result.
+void Session::evaluation_result(const Bar& bar, const Piece& piece) {
+  StepRecord record = bar.figures.record(true);
+  if (!record.eval_loss) record.eval_loss = record.loss;
+  record.loss.reset();
+  if (!record.eval_loss) return;
+  record.kind = RecordKind::eval;
+  record.t_s = piece.t_s;
+  if (!record.rank) record.rank = rank;
+  record.log_file = log_file;
+  record.log_line = piece.line;
+  record.log_format = "bar";
+  if (repeats(record)) return;
+  last_eval_ = record;
+  emit(std::move(record));
+}
+
 void Session::close_evaluation() {
   Progress& p = *progress;
   if (!p.bar_open) return;
@@ -407,15 +429,20 @@ void Session::summary_entry(const StepRecord& record) {
   event(std::move(told));
 }
 
-void Session::checkpoint(std::string_view path, const Piece& piece) {
-  if (!last_checkpoint_.empty() && path.starts_with(last_checkpoint_) &&
-      (path.size() == last_checkpoint_.size() || path[last_checkpoint_.size()] == '/'))
-    return;
+void Session::checkpoint(std::string_view path, std::optional<std::int64_t> step, bool done,
+                         const Piece& piece) {
+  const bool part = !last_checkpoint_.empty() && path.size() > last_checkpoint_.size() &&
+                    path.starts_with(last_checkpoint_) &&
+                    (path[last_checkpoint_.size()] == '/' || last_checkpoint_.ends_with('/')) &&
+                    contains(path.substr(last_checkpoint_.size()), ".");  // a file
+  // One save: announced, then told to be done; or told of each of its files.
+  if (!step && (part || (path == last_checkpoint_ && done))) return;
   last_checkpoint_ = std::string(path);
   Event told;
   told.t_s = piece.t_s;
   told.kind = EventKind::checkpoint;
   told.name = std::string(path);
+  told.step = step;
   told.rank = rank;
   told.how = "log";
   event(std::move(told));

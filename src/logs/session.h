@@ -14,7 +14,7 @@
 
 #include "logs/assemble.h"
 #include "logs/bar.h"
-#include "logs/fields.h"
+#include "logs/entry.h"
 #include "rigwise/logs.h"
 
 namespace rigwise::logs {
@@ -73,8 +73,10 @@ class Session {
   std::optional<int> rank = {};    // of the piece being read
   bool evaluation_banner = false;  // "Num examples" speaks of an evaluation now
 
-  /// A checkpoint that the log says is saved. Parts of the one named last are passed over.
-  void checkpoint(std::string_view path, const Piece& piece);
+  /// A checkpoint that the log says is saved. Parts of the one named last are passed over. `done`:
+  /// the line says that the save is over, not that it begins.
+  void checkpoint(std::string_view path, std::optional<std::int64_t> step, bool done,
+                  const Piece& piece);
 
  private:
   void emit(StepRecord record);
@@ -84,6 +86,7 @@ class Session {
   void training_bar(const Bar& bar, const Piece& piece);
   void evaluation_bar(const Bar& bar, double t_s);
   void startup_bar(const Bar& bar, double t_s);
+  void evaluation_result(const Bar& bar, const Piece& piece);
   void close_evaluation();
   void close_phase();
   void evaluation_entry(const StepRecord& record);
@@ -97,7 +100,9 @@ class Session {
   std::deque<StepRecord> recent_;  // the last training entries that state no rank
   std::optional<StepRecord> last_train_, last_eval_, last_summary_;
   std::int64_t distinct_ = 0, copies_ = 0;
+  std::int64_t stated_ = 0;  // training entries of text lines that state where they stand
   bool cleared_ = false;
+  std::optional<double> drawn_loss_ = {}, drawn_rate_ = {};  // of the training bar, as drawn last
   std::string phase_;
   double phase_start_s_ = 0, phase_last_s_ = 0;
   int burst_ = 0;  // training entries in a row that arrived in one instant: output was buffered

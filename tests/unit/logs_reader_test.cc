@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <random>
@@ -8,8 +9,10 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "logs/assemble.h"
 #include "logs/bar.h"
+#include "logs/peel.h"
 #include "logs/scan.h"
 #include "rigwise/logs.h"
 
@@ -262,37 +265,75 @@ TEST(LineAssembler, BackspacesAndEscapes) {
   EXPECT_EQ(out, "x");
 }
 
-TEST(Scan, Quantities) {
-  EXPECT_DOUBLE_EQ(logs::scan_quantity("1,234,567.5 tok/s")->value, 1234567.5);
-  EXPECT_EQ(logs::scan_quantity("1,234 tok/s")->unit, "tok/s");
-  EXPECT_DOUBLE_EQ(logs::scan_quantity("1,23")->value, 1);
-  EXPECT_DOUBLE_EQ(logs::scan_quantity("2.5e-05,")->value, 2.5e-5);
-  EXPECT_FALSE(logs::scan_quantity("nancy").has_value());
+TEST(Scan, Numbers) {
+  logs::Number number;
+  ASSERT_TRUE(logs::scan_number("1,234,567.5 tok/s", number));
+  EXPECT_DOUBLE_EQ(number.value, 1234567.5);
+  EXPECT_EQ(number.size, 11u);
+  ASSERT_TRUE(logs::scan_number("5,790", number));
+  EXPECT_DOUBLE_EQ(number.value, 5790);
+  EXPECT_DOUBLE_EQ(number.decimal, 5.79);
+  ASSERT_TRUE(logs::scan_number("0,4217;", number));  // a decimal comma and nothing else
+  EXPECT_DOUBLE_EQ(number.value, 0.4217);
+  EXPECT_TRUE(number.sure_comma);
+  ASSERT_TRUE(logs::scan_number("2.5e-05,", number));
+  EXPECT_DOUBLE_EQ(number.value, 2.5e-5);
+  ASSERT_TRUE(logs::scan_number("0.42176470160484314", number));
+  EXPECT_DOUBLE_EQ(number.value, 0.42176470160484314);
+  ASSERT_TRUE(logs::scan_number("-inf", number));
+  EXPECT_TRUE(std::isinf(number.value) && number.value < 0);
+  EXPECT_FALSE(logs::scan_number("nancy", number));
+  EXPECT_FALSE(logs::scan_number("-x", number));
   EXPECT_DOUBLE_EQ(logs::scan_clock("0:00:10.48").value(), 10.48);
   EXPECT_DOUBLE_EQ(logs::scan_clock("41m 48s").value(), 2508);
+  EXPECT_FALSE(logs::scan_clock("12 parsecs").has_value());
+}
+
+/// Every double that is printed shortest reads back as itself.
+TEST(Scan, NumbersReadBack) {
+  std::mt19937_64 random(11);
+  for (int i = 0; i < 20000; ++i) {
+    const double value =
+        std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 200) - 160);
+    const std::string text = number_text(value);
+    logs::Number number;
+    ASSERT_TRUE(logs::scan_number(text, number, false)) << text;
+    ASSERT_EQ(number.value, value) << text;
+    ASSERT_EQ(number.size, text.size()) << text;
+  }
 }
 
 TEST(Scan, Bars) {
-  const auto bar =
-      logs::find_bar("Steps:  10% 103/1000 [05:03<44:00,  2.94s/it, lr=0.0001, a=b]", 0);
+  logs::Meanings meanings;
+  logs::PairReader pairs(meanings);
+  const auto find = [&](std::string_view text) { return logs::find_bar(text, 0, pairs); };
+  const auto bar = find("Steps:  10% 103/1000 [05:03<44:00,  2.94s/it, lr=0.0001, a=b]");
   ASSERT_TRUE(bar.has_value());
   EXPECT_EQ(bar->n, 103);
   EXPECT_EQ(bar->total, 1000);
   EXPECT_EQ(bar->description, "Steps");
-  EXPECT_DOUBLE_EQ(bar->step_time_s.value(), 2.94);
-  EXPECT_EQ(bar->postfix.size(), 2u);
-  EXPECT_FALSE(logs::find_bar("array[10:20, 5]", 0).has_value());
-  EXPECT_EQ(logs::find_bar("#015100%|###| 79/79 [00:19<00:00,  4.79it/s]", 0)->n, 79);
+  EXPECT_DOUBLE_EQ(bar->figures.value(logs::Figure::step_time_s), 2.94);
+  EXPECT_DOUBLE_EQ(bar->figures.value(logs::Figure::lr), 1e-4);
+  EXPECT_FALSE(find("array[10:20, 5]").has_value());
+  EXPECT_EQ(find("#015100%|###| 79/79 [00:19<00:00,  4.79it/s]")->n, 79);
 }
 
 TEST(Scan, RankPrefixes) {
-  std::string_view text = "[1,mpirank:3,algo-1]<stderr>:hello";
-  EXPECT_EQ(logs::strip_rank_prefix(text), 3);
-  EXPECT_EQ(text, "hello");
-  text = "[rank12]: x";
-  EXPECT_EQ(logs::strip_rank_prefix(text), 12);
-  text = "[2026-01-01]: x";
-  EXPECT_EQ(logs::strip_rank_prefix(text), std::nullopt);
+  const auto peeled = [](std::string_view text) {
+    const auto rank = logs::peel(text);
+    return (rank ? std::to_string(*rank) : "-") + '|' + std::string(text);
+  };
+  EXPECT_EQ(peeled("[1,mpirank:3,algo-1]<stderr>:hello"), "3|hello");
+  EXPECT_EQ(peeled("[1,0]<stdout>: hello"), "0| hello");
+  EXPECT_EQ(peeled("[rank12]: x"), "12| x");
+  EXPECT_EQ(peeled("[default3]:x"), "3|x");
+  EXPECT_EQ(peeled("[rank: 1] step 2"), "1| step 2");
+  EXPECT_EQ(peeled("rank 3: step 2"), "3| step 2");
+  EXPECT_EQ(peeled("2: step 7"), "2|step 7");  // srun --label
+  EXPECT_EQ(peeled("2: 7.5"), "-|2: 7.5");     // a key and its value
+  EXPECT_EQ(peeled("2026-01-05T10:00:00.123456Z [rank1]: x"), "1| x");
+  EXPECT_EQ(peeled("[2026-01-01]: x"), "-|[2026-01-01]: x");
+  EXPECT_EQ(peeled("(RayTrainWorker pid=12, ip=10.0.0.1) x"), "-| x");
 }
 
 }  // namespace
