@@ -154,6 +154,19 @@ class Disks(RecordTest):
             kept = text.read()
         self.assertTrue(recorded.stdout.startswith(kept) and len(kept) > 0, "what is in the log is the beginning of the output")
 
+    def test_disk_that_the_command_fills(self):
+        # A checkpoint takes the last room: rows are lost and counted by table, and the run is closed all the same.
+        disk = self.small_disk("4m")
+        program = ("import os,sys,time\ntime.sleep(0.6)\nwith open(sys.argv[1], 'wb', 0) as f:\n try:\n"
+                   "  while True: f.write(b'x' * 4096)\n except OSError: pass\ntime.sleep(1)\nsys.exit(3)")
+        recorded = self.run_recorded([PYTHON, "-S", "-c", program, os.path.join(disk, "ballast")], runs=os.path.join(disk, "runs"),
+                                     extra=("--interval", "0.05"))
+        self.assertEqual(recorded.returncode, 3, recorded.stderr)
+        run_dir = self.the_run(os.path.join(disk, "runs"))
+        shown = self.show(run_dir)
+        self.assertEqual((shown["state"], shown["exit_status"]), ("finished", 3))
+        self.assertTrue(any(what.startswith("watch/") and "could not be written" in what for what in shown["missing"]), shown)
+
     def test_disk_that_gets_room_again(self):
         disk = self.small_disk("3m")
         ballast = os.path.join(disk, "ballast")
