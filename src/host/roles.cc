@@ -170,8 +170,10 @@ std::vector<RoleOutput> decide_roles(const std::vector<RoleInput>& processes) {
                      (process.settled && number_of(i)) || process.settled;
     } else {
       const auto own = number_of(i), theirs = number_of(static_cast<std::size_t>(above));
-      candidate[i] =
-          own && own != theirs && (theirs || *own > 0) && process.kind == CommandKind::python;
+      // Below a rank that was started without a number, a number is what that one has set since.
+      candidate[i] = own && own != theirs && (theirs || *own > 0) &&
+                     process.kind == CommandKind::python &&
+                     !processes[static_cast<std::size_t>(above)].joined;
     }
   }
 

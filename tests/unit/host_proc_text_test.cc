@@ -223,7 +223,7 @@ RoleInput joined(RoleInput input) {
 TEST(HostRoles, RanksThatTheProgramStartedItself) {
   // torch.multiprocessing.spawn: the parent only waits; loaders below a rank stay loaders.
   EXPECT_EQ(roles_of({process(-1, kTrain), process(0, kTracker), joined(process(0, kSpawn)),
-                      joined(process(0, kSpawn)), process(2, kSpawn),
+                      joined(process(0, kSpawn)), process(2, kSpawn, 1),
                       process(3, kSpawn, {}, "pt_data_worker")}),
             "launcher other rank rank loader loader");
   RoleInput alone = process(-1, kTrain);
