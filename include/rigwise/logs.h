@@ -58,6 +58,8 @@ class LogReader {
   /// states no step waits up to half a second for the training bar that is drawn behind it; a push
   /// of no bytes (at each tick) lets it go.
   LogBatch push(std::string_view bytes, double t_s);
+  /// The same into a batch that the caller uses again and again: what it held is replaced.
+  void push_into(std::string_view bytes, double t_s, LogBatch& batch);
 
   /// The end of the stream: the half line that was kept is read too. Join readers of one command:
   /// finish the one with the bars (err) first.

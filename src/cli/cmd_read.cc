@@ -18,7 +18,7 @@ namespace rigwise::cli {
 
 namespace {
 
-constexpr std::size_t kChunkBytes = 256 << 10;
+constexpr std::size_t kChunkBytes = 64 << 10;
 constexpr std::size_t kFlushBytes = 1 << 20;
 
 /// A log that is open, and what a message calls it.
@@ -59,6 +59,7 @@ bool is_binary(std::string_view bytes) {
 template <class Take>
 Status read_through(const OpenLog& log, LogReader& reader, const Take& take) {
   std::string chunk(kChunkBytes, '\0');
+  LogBatch batch;
   bool first = true;
   while (true) {
     const ssize_t count = ::read(log.fd.get(), chunk.data(), chunk.size());
@@ -71,7 +72,8 @@ Status read_through(const OpenLog& log, LogReader& reader, const Take& take) {
                    "rigwise read takes logs as the trainer printed them"};
     }
     first = false;
-    take(reader.push(bytes, 0));
+    reader.push_into(bytes, 0, batch);
+    take(batch);
   }
   take(reader.finish(0));
   return Ok{};
@@ -134,7 +136,7 @@ int cmd_read(const ReadArgs& args) {
   for (const OpenLog& log : logs) {
     const std::string name = logs.size() > 1 ? log.name : std::string();
     page.files.push_back(log.name);
-    LogReader reader(log.name, *patterns);
+    LogReader reader("", *patterns);  // each entry is printed with the log's name where it matters
     const auto take = [&](const LogBatch& batch) {
       in_order(
           batch,

@@ -2,6 +2,10 @@
 
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace rigwise::logs {
 namespace {
 
@@ -23,6 +27,21 @@ std::size_t after_escape(std::string_view text, std::size_t at) {
     return i < text.size() ? i + 1 : text.size();
   }
   return i;
+}
+
+/// The first control character at or after `at` that is no tab; `end` when there is none.
+const char* find_control(const char* at, const char* end) {
+#if defined(__SSE2__)
+  const __m128i last = _mm_set1_epi8(0x1F), tab = _mm_set1_epi8('\t');
+  for (; end - at >= 16; at += 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+    const __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, last), bytes);
+    const int found = _mm_movemask_epi8(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), control));
+    if (found != 0) return at + __builtin_ctz(static_cast<unsigned>(found));
+  }
+#endif
+  while (at < end && (static_cast<unsigned char>(*at) > 0x1F || *at == '\t')) ++at;
+  return at;
 }
 
 bool holds(std::string_view text, char byte) {
@@ -49,15 +68,16 @@ void clean_terminal_text(std::string_view text, std::string& out) {
   }
 }
 
-void LineAssembler::take(std::string_view text, char end, double t_s, const OnPiece& on_piece) {
+void LineAssembler::take(std::string_view text, char end, double t_s, bool marks,
+                         const OnPiece& on_piece) {
   Piece piece;
   piece.t_s = t_s;
   piece.line = line_;
   piece.end = end;
   piece.cut = text.size() > kMaxPiece;
   if (piece.cut) text = text.substr(0, kMaxPiece);
-  const bool back = holds(text, '\b');
-  if (!back && !holds(text, kEscape)) {
+  const bool back = marks && holds(text, '\b');
+  if (!back && !(marks && holds(text, kEscape))) {
     piece.text = text;
     on_piece(piece);
     return;
@@ -80,50 +100,50 @@ void LineAssembler::take(std::string_view text, char end, double t_s, const OnPi
 }
 
 void LineAssembler::push(std::string_view bytes, double t_s, const OnPiece& on_piece) {
-  // Where the next '\n' is, found once for all the redraws before it: memchr runs at memory speed.
-  const char* newline = nullptr;
-  bool newline_known = false;
   while (!bytes.empty()) {
-    if (!newline_known || (newline != nullptr && newline < bytes.data())) {
-      newline = static_cast<const char*>(std::memchr(bytes.data(), '\n', bytes.size()));
-      newline_known = true;
+    const char* const begin = bytes.data();
+    const char* const end = begin + bytes.size();
+    bool marks = false;  // escape sequences or backspaces
+    const char* stop = find_control(begin, end);
+    while (stop < end && *stop != '\n' && *stop != '\r') {
+      marks = marks || *stop == kEscape || *stop == '\b';
+      stop = find_control(stop + 1, end);
     }
-    std::size_t size =
-        newline == nullptr ? bytes.size() : static_cast<std::size_t>(newline - bytes.data());
-    const auto* carriage = static_cast<const char*>(std::memchr(bytes.data(), '\r', size));
-    if (carriage != nullptr) size = static_cast<std::size_t>(carriage - bytes.data());
-    const bool ended = size < bytes.size();
+    const auto size = static_cast<std::size_t>(stop - begin);
     const std::string_view text = bytes.substr(0, size);
-    if (!ended) {
-      if (skipping_ || text.empty()) return;
-      partial_t_s_ = t_s;
-      partial_.append(text.substr(0, kMaxPiece + 1 - std::min(kMaxPiece, partial_.size())));
-      if (partial_.size() > kMaxPiece) {
-        take(partial_, '\n', t_s, on_piece);
-        partial_.clear();
-        skipping_ = true;
-      }
+    if (stop == end) {
+      keep(text, t_s, on_piece);
       return;
     }
-    const char end = bytes[size];
     if (skipping_) {
       skipping_ = false;
     } else if (partial_.empty()) {
-      take(text, end, t_s, on_piece);
+      take(text, *stop, t_s, marks, on_piece);
     } else {
       if (!text.empty()) partial_t_s_ = t_s;
       partial_.append(text.substr(0, kMaxPiece + 1 - std::min(kMaxPiece, partial_.size())));
-      take(partial_, end, partial_t_s_, on_piece);
+      take(partial_, *stop, partial_t_s_, true, on_piece);
       partial_.clear();
     }
-    if (end == '\n') ++line_;
+    if (*stop == '\n') ++line_;
     bytes.remove_prefix(size + 1);
   }
 }
 
+/// The beginning of a piece whose end has not come.
+void LineAssembler::keep(std::string_view text, double t_s, const OnPiece& on_piece) {
+  if (skipping_ || text.empty()) return;
+  partial_t_s_ = t_s;
+  partial_.append(text.substr(0, kMaxPiece + 1 - std::min(kMaxPiece, partial_.size())));
+  if (partial_.size() <= kMaxPiece) return;
+  take(partial_, '\n', t_s, true, on_piece);
+  partial_.clear();
+  skipping_ = true;
+}
+
 void LineAssembler::finish(const OnPiece& on_piece) {
   if (partial_.empty()) return;
-  take(partial_, 0, partial_t_s_, on_piece);
+  take(partial_, 0, partial_t_s_, true, on_piece);
   partial_.clear();
   ++line_;
 }

@@ -30,7 +30,8 @@ class LineAssembler {
   [[nodiscard]] std::int64_t lines() const { return line_ - 1; }  // newlines seen so far
 
  private:
-  void take(std::string_view text, char end, double t_s, const OnPiece& on_piece);
+  void take(std::string_view text, char end, double t_s, bool marks, const OnPiece& on_piece);
+  void keep(std::string_view text, double t_s, const OnPiece& on_piece);
   std::string partial_;
   std::string cleaned_;
   double partial_t_s_ = 0;

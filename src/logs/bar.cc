@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/text.h"
+#include "logs/plan.h"
 #include "logs/scan.h"
 
 namespace rigwise::logs {
@@ -107,7 +108,7 @@ void scan_front(std::string_view text, std::size_t from, Bar& bar) {
 }
 
 /// "1.27s/it", "4.79it/s", "110MB/s", "?it/s" → rate; bytes: it counts other things than steps.
-bool scan_rate(std::string_view part, Bar& bar, bool& bytes) {
+bool scan_rate(std::string_view part, Bar& bar, bool& bytes, PairReader& pairs) {
   part = strip(part);
   Value value;
   Meaning meaning;
@@ -125,7 +126,7 @@ bool scan_rate(std::string_view part, Bar& bar, bool& bytes) {
     case Unit::steps_per_s:
     case Unit::s_per_step:
     case Unit::ms_per_step:
-      bar.figures.set(meaning, value);
+      pairs.trace().set(bar.figures, meaning, value, part.data(), nullptr);
       return true;
     case Unit::none:
       if (unit.empty()) return true;
@@ -151,7 +152,7 @@ void scan_inside(std::string_view inside, Bar& bar, bool& bytes, PairReader& pai
   const std::size_t next = rest.find(',');
   const std::string_view first = rest.substr(0, next);
   if (first.find('=') == std::string_view::npos) {
-    scan_rate(first, bar, bytes);
+    scan_rate(first, bar, bytes, pairs);
     if (next == std::string_view::npos) return;
     rest = rest.substr(next + 1);
   }
@@ -179,6 +180,7 @@ void scan_description(Bar& bar, PairReader& pairs) {
   std::string_view text = bar.description;
   if (text.empty()) return;
   const std::size_t head = scan_counted_head(text, bar.figures);
+  if (head > 0) pairs.trace().fail();
   text.remove_prefix(head);
   if ((shape_of(text) & kDigit) == 0) return;
   take_pairs(text, bar, pairs);
@@ -323,6 +325,10 @@ std::optional<Bar> find_bar(std::string_view text, std::size_t from, PairReader&
     if (inside >= text.size() || (text[inside] != '<' && text[inside] != ',')) continue;
     bool bytes = false;
     if (!scan_counter(text, at, bar, bytes) || bar.begin < from) continue;
+    if (!bytes) {
+      bar.counter_at = bar.begin;
+      bar.elapsed_at = at + 1;
+    }
     std::size_t close = text.find(']', inside);
     const std::size_t brace = text.find('{', inside);
     if (brace != std::string_view::npos && (close == std::string_view::npos || brace < close))

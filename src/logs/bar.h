@@ -23,8 +23,10 @@ struct Bar {
   std::optional<double> epoch = {};  // "Epoch 3: …": n counts inside the epoch
   BarUse use = BarUse::unnamed;      // by its words and units alone
   std::size_t begin = 0, end = 0;    // where it stands in the text
-  bool open = false;                 // its ']' has not come: the postfix goes on in the next line
-  bool glyphs = false;               // Keras or rich: a metric line that begins with a bar
+  // Where counter and elapsed time stand (0: it is no bar of tqdm's plain form).
+  std::size_t counter_at = 0, elapsed_at = 0;
+  bool open = false;    // its ']' has not come: the postfix goes on in the next line
+  bool glyphs = false;  // Keras or rich: a metric line that begins with a bar
 };
 
 /// The next bar of `text` at or after `from`. Pairs of the description and the postfix are read

@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t kMaxOpenBytes = 16 << 10;
 constexpr int kMaxOpenLines = 100;
 constexpr int kMaxBarLines = 8;
+constexpr std::size_t kMaxPlanned = 4096;
 constexpr int kMaxDepth = 2;  // a line in a JSON string in a line
 
 bool is_blank_text(std::string_view text) {
@@ -28,13 +29,6 @@ bool holds(std::string_view text, char byte) {
   return !text.empty() && std::memchr(text.data(), byte, text.size()) != nullptr;
 }
 
-/// "ave", "aving": some form of "save" may stand there.
-bool may_save(std::string_view text) {
-  for (std::size_t at = text.find('v'); at != std::string_view::npos; at = text.find('v', at + 1))
-    if (at > 0 && (text[at - 1] == 'a' || text[at - 1] == 'A')) return true;
-  return false;
-}
-
 /// The first word of the line, marks in front let pass, speaks of an evaluation.
 bool tells_evaluation(std::string_view line) {
   while (!line.empty() && !is_letter(line[0])) line.remove_prefix(1);
@@ -44,20 +38,70 @@ bool tells_evaluation(std::string_view line) {
 
 }  // namespace
 
-LineReader::LineReader(std::vector<LogPattern> patterns) : patterns_(std::move(patterns)) {}
+LineReader::LineReader(std::vector<LogPattern> patterns, bool plans)
+    : use_plans_(plans), patterns_(std::move(patterns)) {}
 
 bool LineReader::emit(Session& session, const Piece& piece, const Entry& entry, Form form,
                       const char* format, Step glued) {
   auto reading = entry.finish(form);
   if (!reading) return false;
   session.add(std::move(*reading), piece, format, glued);
+  const std::string_view shape(format);
+  if (glued || (shape != "key_value" && shape != "hf_dict" && shape != "jsonl"))
+    trace_.fail();
+  else
+    trace_.told(entry, form, format);
   return true;
 }
 
+bool LineReader::waits(std::string_view text) const {
+  if (!open_.empty() || !open_bar_.empty() || !torn_.empty() || header_ || block_.open() ||
+      !path_follows_.empty())
+    return true;
+  return table_.known() && ColumnTable::may_be_row(text);
+}
+
+/// A line of a shape that is known. Nothing: it has to be read in full after all.
+std::optional<Outcome> LineReader::follow_plan(Session& session, const Piece& piece,
+                                               const Plan& plan) {
+  std::string_view text = piece.text;
+  session.rank = peel(text);
+  if (plan.kind == Plan::Kind::bar) {
+    Bar bar;
+    if (!follow(plan, piece.text, bar)) return std::nullopt;
+    return session.draw(bar, piece) ? Outcome::matched : Outcome::none;
+  }
+  entry_.clear();
+  entry_.decimal_commas = pairs_.decimal_commas;
+  if (!follow(plan, piece.text, entry_)) return std::nullopt;
+  if (!emit(session, piece, entry_, plan.form, plan.format, std::nullopt)) return std::nullopt;
+  return Outcome::matched;
+}
+
 Outcome LineReader::read(Session& session, const Piece& piece) {
+  trace_.fail();
+  if (!use_plans_ || waits(piece.text) || piece.end == 0 || piece.cut ||
+      piece.text.size() > kMaxPlanned)
+    return read_anew(session, piece);
+  const Signature signature = signature_of(piece.text, piece.end);
+  if (plans_.is_nothing(signature)) return Outcome::none;
+  if (const Plan* plan = plans_.find(signature))
+    if (const auto outcome = follow_plan(session, piece, *plan)) return *outcome;
+  trace_.begin(piece.text);
+  const Outcome outcome = read_anew(session, piece);
+  if (trace_.failed() || waits(piece.text)) return outcome;
+  if (outcome == Outcome::none && trace_.untouched() && patterns_.empty())
+    plans_.keep_nothing(signature);
+  if (outcome == Outcome::matched && trace_.plan().kind != Plan::Kind::none)
+    plans_.keep(trace_.plan(), signature);
+  return outcome;
+}
+
+Outcome LineReader::read_anew(Session& session, const Piece& piece) {
   std::string_view text = piece.text;
   if (has_written_controls(text)) {
     // A collector wrote the control characters out: they are obeyed as if they had come.
+    trace_.fail();
     std::string restored = std::move(restored_);
     restore_controls(text, restored);
     Outcome best = Outcome::none;
@@ -154,10 +198,13 @@ Outcome LineReader::read_around_bars(Session& session, const Piece& piece, std::
     // Words in front of a bar are its description.
     const bool description = bar && part.size() < 200 && part.find('{') == part.npos &&
                              (part.find('=') == part.npos || bar->figures.has(Figure::loss));
-    if (!is_blank_text(part) && !description)
+    if (!is_blank_text(part) && !description) {
+      if (bar || from > 0) trace_.fail();
       note(best, read_part(session, piece, part, glued, depth));
+    }
     if (!bar) break;
     note(best, draw(session, piece, *bar));
+    trace_.told(*bar, text);
     const bool training = bar->total && session.progress->total == bar->total;
     glued = training ? Step(bar->n) : std::nullopt;
     from = std::max(bar->end, from + 1);
@@ -183,6 +230,7 @@ Outcome LineReader::read_part(Session& session, const Piece& piece, std::string_
                               Step glued, int depth) {
   if (holds(text, '{')) {
     const Outcome outcome = read_mappings(session, piece, text, glued, depth);
+    if (outcome == Outcome::none && !trace_.untouched()) trace_.fail();
     if (outcome != Outcome::none || !open_.empty()) return outcome;
   }
   return read_plain(session, piece, text, glued);
@@ -229,7 +277,10 @@ Outcome LineReader::read_plain(Session& session, const Piece& piece, std::string
   if ((shape & kDigit) != 0 || (shape & (kSign | kHigh)) != 0) {
     const Outcome outcome = read_pairs(session, piece, text, glued);
     if (outcome == Outcome::matched) {
-      if (may_save(text)) read_checkpoint_line(session, piece, text);
+      if (hints_of(text).saves) {
+        trace_.fail();
+        read_checkpoint_line(session, piece, text);
+      }
       return outcome;
     }
   }
@@ -257,13 +308,21 @@ bool LineReader::read_lines_of_their_own(Session& session, const Piece& piece,
   // "Eval begin...": bars that look like training's follow.
   if (text.size() < 40 && (starts_with_word(strip(text), "eval begin") ||
                            starts_with_word(strip(text), "evaluation begin")))
-    evaluating_ = true;
+    evaluating_ = true, trace_.fail();
+  const Hints hints = hints_of(text);
   entry_.clear();
-  if (read_ending(text, entry_)) {
+  if (hints.better && read_improvement(text, meanings_, pairs_, entry_) &&
+      emit(session, piece, entry_, Form::block, "improved", std::nullopt)) {
+    if (hints.saves) read_checkpoint_line(session, piece, text);
+    return true;
+  }
+  entry_.clear();
+  if (hints.training && read_ending(text, entry_)) {
     emit(session, piece, entry_, Form::pairs, "sentence", std::nullopt);
     return true;
   }
-  if (read_banner(session, piece, text)) return true;
+  if (contains(text, "***** R")) trace_.fail();  // evaluation or training
+  if ((hints.banner || hints.training) && read_banner(session, piece, text)) return true;
   if (!path_follows_.empty()) {  // spaCy: the path stands on the next line
     path_follows_.clear();
     if (text.size() < 512 && strip(text).find(' ') == std::string_view::npos) {
@@ -271,7 +330,7 @@ bool LineReader::read_lines_of_their_own(Session& session, const Piece& piece,
       return true;
     }
   }
-  if (!may_save(text)) return false;
+  if (!hints.saves) return false;
   if (strip(text).ends_with("aved pipeline to output directory")) path_follows_ = "yes";
   return read_checkpoint_line(session, piece, text);
 }
@@ -279,7 +338,11 @@ bool LineReader::read_lines_of_their_own(Session& session, const Piece& piece,
 Outcome LineReader::read_pairs(Session& session, const Piece& piece, std::string_view text,
                                Step glued) {
   entry_.clear();
-  if (const auto bar = find_glyph_bar(text, pairs_)) {
+  const Shape shape = shape_of(text);
+  const bool bar_may =
+      (shape & kHigh) != 0 || is_digit(text[0]) || text[0] == ' ' || text[0] == 's';
+  if (const auto bar = bar_may ? find_glyph_bar(text, pairs_) : std::nullopt) {
+    trace_.fail();
     flush_torn(session);
     Entry figures = bar->figures;
     if (!bar->figures.has(Figure::step)) {  // Keras: counts inside the epoch
@@ -304,12 +367,6 @@ Outcome LineReader::read_pairs(Session& session, const Piece& piece, std::string
     if (emit(session, piece, figures, Form::mapping, "bar", glued)) return Outcome::matched;
     return Outcome::none;
   }
-  if ((shape_of(text) & kDigit) != 0 && read_improvement(text, meanings_, pairs_, entry_)) {
-    flush_torn(session);
-    if (emit(session, piece, entry_, Form::block, "improved", std::nullopt))
-      return Outcome::matched;
-  }
-  entry_.clear();
   if (read_boosting(text, entry_)) {
     flush_torn(session);
     return emit(session, piece, entry_, Form::pairs, "rounds", glued) ? Outcome::matched
@@ -325,6 +382,7 @@ Outcome LineReader::read_pairs(Session& session, const Piece& piece, std::string
   entry_.clear();
   const std::string_view line = strip(text);
   const std::size_t head = scan_counted_head(line, entry_);
+  if (head > 0) trace_.fail();
   pairs_.read(line.substr(head), entry_);
   if (!torn_.empty() && mend_torn(session)) return Outcome::matched;
   flush_torn(session);
@@ -360,6 +418,7 @@ Outcome LineReader::read_pairs(Session& session, const Piece& piece, std::string
 }
 
 void LineReader::begin_epoch(double epoch) {
+  trace_.fail();
   epoch_header_ = epoch;
   header_total_.reset();
   evaluating_ = false;
@@ -439,6 +498,7 @@ Outcome LineReader::read_mappings(Session& session, const Piece& piece, std::str
     const std::string_view front = strip(text.substr(from, at - from));
     if (!front.empty() && front.size() <= 200 && (shape_of(front) & kDigit) != 0) {
       pairs_.read(front, base);
+      if (!trace_.untouched()) trace_.fail();
       base = *pairs_.begin();
       for (const Entry& more : pairs_) base.fill_from(more);  // the logger may repeat the place
       if (base.has(Figure::loss) || base.has(Figure::eval_loss)) base.clear();
@@ -446,7 +506,7 @@ Outcome LineReader::read_mappings(Session& session, const Piece& piece, std::str
       base.pairs = 0;
     }
     entry_.clear();
-    const Mapping mapping = scan_mapping(text.substr(at), meanings_, entry_);
+    const Mapping mapping = scan_mapping(text.substr(at), meanings_, trace_, entry_);
     if (mapping.state == MappingState::broken) {
       if (outcome == Outcome::none && contains(text.substr(at), "loss"))
         outcome = Outcome::malformed;
@@ -467,8 +527,11 @@ Outcome LineReader::read_mappings(Session& session, const Piece& piece, std::str
       }
       return outcome;
     }
+    if (!base.empty()) trace_.fail();
     entry_.fill_from(base);
-    note(outcome, use_mapping(session, piece, mapping, glued, depth));
+    const Outcome used = use_mapping(session, piece, mapping, glued, depth);
+    if (used == Outcome::none && !trace_.untouched()) trace_.fail();
+    note(outcome, used);
     glued.reset();
     from = at + mapping.size;
     at = text.find('{', from);
@@ -491,7 +554,7 @@ Outcome LineReader::go_on_mapping(Session& session, const Piece& piece, std::str
   ++open_lines_;
   if (holds(trimmed, '}') || piece.end == 0) {
     entry_.clear();
-    const Mapping mapping = scan_mapping(open_, meanings_, entry_);
+    const Mapping mapping = scan_mapping(open_, meanings_, trace_, entry_);
     if (mapping.state == MappingState::complete || piece.end == 0) {
       entry_.fill_from(open_base_);
       const std::string text_behind = mapping.state == MappingState::complete
@@ -514,7 +577,7 @@ Outcome LineReader::close_mapping(Session& session, const Piece& piece) {
   std::string text = std::move(open_);
   open_.clear();
   entry_.clear();
-  const Mapping mapping = scan_mapping(text, meanings_, entry_);
+  const Mapping mapping = scan_mapping(text, meanings_, trace_, entry_);
   entry_.fill_from(open_base_);
   if (mapping.state != MappingState::broken &&
       use_mapping(session, piece, mapping, open_step_, kMaxDepth) == Outcome::matched)

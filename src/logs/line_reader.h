@@ -13,6 +13,7 @@
 #include "logs/meaning.h"
 #include "logs/pairs.h"
 #include "logs/pattern.h"
+#include "logs/plan.h"
 #include "logs/session.h"
 #include "logs/table.h"
 
@@ -22,7 +23,9 @@ enum class Outcome { none, matched, malformed };
 
 class LineReader {
  public:
-  explicit LineReader(std::vector<LogPattern> patterns);
+  /// `plans`: lines of a known shape are read by it. False reads every line in full: what comes out
+  /// is the same, which tests hold it to.
+  explicit LineReader(std::vector<LogPattern> patterns, bool plans = true);
 
   Outcome read(Session& session, const Piece& piece);
   /// The end of the stream: what waited counts as far as it is whole.
@@ -31,6 +34,10 @@ class LineReader {
  private:
   using Step = std::optional<std::int64_t>;
 
+  /// Something of the lines before decides how the next is read.
+  [[nodiscard]] bool waits(std::string_view text) const;
+  std::optional<Outcome> follow_plan(Session& session, const Piece& piece, const Plan& plan);
+  Outcome read_anew(Session& session, const Piece& piece);
   Outcome read_text(Session& session, const Piece& piece, std::string_view text, int depth);
   Outcome read_around_bars(Session& session, const Piece& piece, std::string_view text, int depth);
   Outcome read_part(Session& session, const Piece& piece, std::string_view text, Step glued,
@@ -55,7 +62,10 @@ class LineReader {
   void flush_torn(Session& session);
 
   Meanings meanings_;
-  PairReader pairs_{meanings_};
+  const bool use_plans_;
+  Trace trace_;
+  PlanCache plans_;
+  PairReader pairs_{meanings_, trace_};
   ColumnTable table_{meanings_};
   BlockReader block_{meanings_};
   Patterns patterns_;

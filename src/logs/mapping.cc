@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "logs/plan.h"
+
 namespace rigwise::logs {
 namespace {
 
@@ -19,8 +21,8 @@ bool one_of(std::string_view word, std::initializer_list<std::string_view> words
 
 class Scanner {
  public:
-  Scanner(std::string_view text, Meanings& meanings, Entry& entry)
-      : text_(text), meanings_(meanings), entry_(entry) {}
+  Scanner(std::string_view text, Meanings& meanings, Trace& trace, Entry& entry)
+      : text_(text), meanings_(meanings), trace_(trace), entry_(entry) {}
 
   Mapping run() {
     const bool closed = scan(0);
@@ -176,11 +178,11 @@ class Scanner {
     if (mapping_.json && !whole && !number && !text.empty() && !may_become_word(text)) return false;
     if (!number || !whole) return true;
     if (named_metric_.size() > 0 && key == "value") {
-      entry_.set(meanings_.of(named_metric_), value);
+      trace_.set(entry_, meanings_.of(named_metric_), value, body.data(), nullptr);
       return true;
     }
     const Meaning& what = meaning(key);
-    if (what.figure != Figure::none) entry_.set(what, value);
+    if (what.figure != Figure::none) trace_.set(entry_, what, value, body.data(), nullptr);
     return true;
   }
 
@@ -211,11 +213,17 @@ class Scanner {
     const Meaning& what = meaning(key);
     if (what.figure == Figure::none) return;
     Value value;
-    if (read_value(text, value)) entry_.set(what, value);
+    if (!read_value(text, value)) return;
+    // Where its number stands, past blanks; what stands behind a slash too.
+    const char* at = text.data();
+    while (is_blank(*at)) ++at;
+    const char* total = value.total ? at + value.number.size + 1 : nullptr;
+    trace_.set(entry_, what, value, at, total);
   }
 
   std::string_view text_;
   Meanings& meanings_;
+  Trace& trace_;
   Entry& entry_;
   Mapping mapping_;
   std::size_t at_ = 0;
@@ -237,8 +245,8 @@ bool starts_mapping(std::string_view text, std::size_t at) {
   return i < text.size() && (text[i] == ':' || text[i] == '=');
 }
 
-Mapping scan_mapping(std::string_view text, Meanings& meanings, Entry& entry) {
-  return Scanner(text, meanings, entry).run();
+Mapping scan_mapping(std::string_view text, Meanings& meanings, Trace& trace, Entry& entry) {
+  return Scanner(text, meanings, trace, entry).run();
 }
 
 void unescape(std::string_view text, std::string& out) {

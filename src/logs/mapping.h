@@ -9,6 +9,8 @@
 
 namespace rigwise::logs {
 
+class Trace;
+
 enum class MappingState {
   complete,  // the closing brace was there
   open,      // the text ended before it
@@ -27,7 +29,7 @@ bool starts_mapping(std::string_view text, std::size_t at);
 
 /// Reads the mapping at text[0] == '{' into `entry`. A value that the end of the text cuts is left
 /// out.
-Mapping scan_mapping(std::string_view text, Meanings& meanings, Entry& entry);
+Mapping scan_mapping(std::string_view text, Meanings& meanings, Trace& trace, Entry& entry);
 
 /// JSON's escapes undone; `out` is cleared first.
 void unescape(std::string_view text, std::string& out);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "logs/plan.h"
+
 namespace rigwise::logs {
 namespace {
 
@@ -101,7 +103,19 @@ bool is_counter(Figure figure) {
 
 }  // namespace
 
+bool PairReader::set(const Meaning& meaning, const Token& token) {
+  return trace_.set(entry(), meaning, token.value, text_.data() + token.begin, token.total);
+}
+
+bool PairReader::set(Figure figure, int order, const Token& token) {
+  Meaning meaning;
+  meaning.figure = figure;
+  meaning.order = static_cast<std::uint8_t>(order);
+  return set(meaning, token);
+}
+
 void PairReader::new_entry() {
+  if (count_ > 0) trace_.fail();
   if (count_ == entries_.size()) entries_.emplace_back();
   entries_[count_].clear();
   entries_[count_].decimal_commas = decimal_commas;
@@ -260,6 +274,8 @@ void PairReader::scan_behind(Token& token) {
       if (digit < rest.size() && is_digit(rest[digit]) &&
           scan_number(rest.substr(digit), total, true)) {
         token.value.total = total.value;
+        token.total = rest.data() + digit;
+        if (total.grouped) trace_.fail();
         token.end += digit + total.size;
         if (token.end < text_.size() && text_[token.end] == '/') token.has_value = false;  // a date
         rest = text_.substr(token.end);
@@ -296,7 +312,6 @@ void PairReader::take_number(std::size_t at) {
     return;
   }
   token.end = at + token.value.number.size;
-  if (token.value.number.sure_comma && text_[at + 1] == ',') decimal_commas = true;
   if (!scan_compound(token)) scan_behind(token);
   take_value(token);
   // "9.7031 (9.7031)": what stands in the parentheses is the mean, unless it has its own key or
@@ -318,9 +333,9 @@ void PairReader::take_value(const Token& token) {
     else if (found.bracket && value.number.whole && !value.total && token.end + 2 < text_.size() &&
              text_[token.end] == ']' && text_[token.end + 1] == ' ' &&
              is_letter(text_[token.end + 2]))
-      entry().set(Figure::step, value.number.value, 70);  // CLU: "[10] train_loss=0.29"
+      set(Figure::step, 70, token);  // CLU: "[10] train_loss=0.29"
     else if (value.total && found.strong && last_ == Figure::epoch)
-      entry().set(Figure::batch, value.number.value);
+      set(Figure::batch, 1, token);
     else
       unit_only(token);
     return;
@@ -356,7 +371,7 @@ void PairReader::take_value(const Token& token) {
       if (equals_word(last_word(found.key), "after") && value.number.whole) {
         const std::string_view noun = first_word(text_.substr(token.end, 16));
         if (equals_word(noun, "iterations") || equals_word(noun, "steps"))
-          entry().set(Figure::step, value.number.value, 60);
+          set(Figure::step, 60, token);
       }
       // Words in front of a counter: "Finished step 20".
       if (blank != std::string_view::npos) {
@@ -391,7 +406,13 @@ void PairReader::take_value(const Token& token) {
         (front.size() < 32 && is_evaluation_word(first_word(front))))
       entry().evaluation = true;
   }
-  if (entry().set(meaning, value)) {
+  if (set(meaning, token)) {
+    const bool real = meaning.figure == Figure::loss || meaning.figure == Figure::eval_loss ||
+                      meaning.figure == Figure::lr || meaning.figure == Figure::grad_norm;
+    if (real && value.number.sure_comma && !decimal_commas) {
+      decimal_commas = true;
+      entry().decimal_commas = true;
+    }
     if (first_key_.empty()) first_key_ = found.key;
     last_ = meaning.figure;
   } else {
@@ -404,7 +425,7 @@ void PairReader::take_value(const Token& token) {
 void PairReader::bracket_counter(const Token& token) {
   const std::string_view rest = strip(text_.substr(token.end, 12));
   if (rest.starts_with('(')) return;
-  entry().set(Figure::batch, token.value.number.value);
+  set(Figure::batch, 1, token);
 }
 
 /// "203557 tok/s", "39.0% bf16 MFU", "2575.63 ms": the unit says what it is.
@@ -444,7 +465,7 @@ void PairReader::unit_only(const Token& token) {
     default:
       return;
   }
-  entry().set(meaning, token.value);
+  set(meaning, token);
 }
 
 }  // namespace rigwise::logs

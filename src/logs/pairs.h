@@ -14,9 +14,12 @@
 
 namespace rigwise::logs {
 
+class Trace;
+
 class PairReader {
  public:
-  explicit PairReader(Meanings& meanings) : meanings_(meanings) {}
+  PairReader(Meanings& meanings, Trace& trace) : meanings_(meanings), trace_(trace) {}
+  [[nodiscard]] Trace& trace() { return trace_; }
 
   /// Reads the pairs of `text`; the first of `entries()` starts as `base`. Records that were glued
   /// in one line become one entry each.
@@ -34,7 +37,8 @@ class PairReader {
   struct Token {
     std::size_t begin = 0, end = 0;  // of the number
     Value value = {};
-    bool has_value = true;  // false: a date, a version
+    bool has_value = true;        // false: a date, a version
+    const char* total = nullptr;  // where the total stands
   };
 
   void take_number(std::size_t at);
@@ -42,6 +46,8 @@ class PairReader {
   [[nodiscard]] bool number_starts(std::size_t at) const;
   void scan_behind(Token& token);
   bool scan_compound(Token& token);
+  bool set(const Meaning& meaning, const Token& token);
+  bool set(Figure figure, int order, const Token& token);
   void unit_only(const Token& token);
   void bracket_counter(const Token& token);
   void close_segment(std::size_t at);
@@ -49,6 +55,7 @@ class PairReader {
   Entry& entry() { return entries_[count_ - 1]; }
 
   Meanings& meanings_;
+  Trace& trace_;
   std::vector<Entry> entries_;
   std::size_t count_ = 0;
 

@@ -13,7 +13,9 @@ using logs::Outcome;
 using logs::Piece;
 
 bool is_blank_text(std::string_view text) {
-  return text.find_first_not_of(" \t") == std::string_view::npos;
+  for (const char byte : text)
+    if (byte != ' ' && byte != '\t') return false;
+  return true;
 }
 
 }  // namespace
@@ -28,7 +30,7 @@ struct LogReader::State {
   ReadStatistics statistics;
   std::int64_t line = 0;  // of the last piece
   bool line_matched = false, line_malformed = false, line_has_text = false;
-  std::string line_text;  // the beginning, for first_bad_text
+  std::string line_text;  // the beginning of what was malformed in it
 
   void take(const Piece& piece);
   void close_line();
@@ -55,18 +57,18 @@ void LogReader::State::take(const Piece& piece) {
   if (piece.line != line) {
     close_line();
     line = piece.line;
-    line_text.clear();
   }
   if (is_blank_text(piece.text)) {
     if (piece.text.size() >= 10) session.cleared();
     return;
   }
   line_has_text = true;
-  if (line_text.empty()) line_text = piece.text.substr(0, 200);
-  if (piece.cut) line_malformed = true;
   const Outcome outcome = reader.read(session, piece);
   line_matched = line_matched || outcome == Outcome::matched;
-  line_malformed = line_malformed || outcome == Outcome::malformed;
+  if (piece.cut || outcome == Outcome::malformed) {
+    if (!line_malformed && statistics.first_bad_line == 0) line_text = piece.text.substr(0, 200);
+    line_malformed = true;
+  }
 }
 
 LogReader::LogReader(std::string log_file, std::vector<LogPattern> patterns)
@@ -81,13 +83,21 @@ void LogReader::join(LogReader& other) {
 
 LogBatch LogReader::push(std::string_view bytes, double t_s) {
   LogBatch batch;
+  push_into(bytes, t_s, batch);
+  return batch;
+}
+
+void LogReader::push_into(std::string_view bytes, double t_s, LogBatch& batch) {
+  batch.steps.clear();
+  batch.events.clear();
+  batch.steps_before.clear();
+  batch.facts.clear();
   State& state = *state_;
   state.session.out = &batch;
   state.assembler.push(bytes, t_s, [&state](const Piece& piece) { state.take(piece); });
   state.session.release(t_s, false);
   state.statistics.lines = state.assembler.lines();
   state.session.out = nullptr;
-  return batch;
 }
 
 LogBatch LogReader::finish(double t_s) {

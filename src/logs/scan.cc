@@ -91,6 +91,44 @@ Shape shape_of(std::string_view text) {
   return static_cast<Shape>(a | b | c | d);
 }
 
+Hints hints_of(std::string_view text) {
+  Hints hints;
+  char before = ' ';
+  for (const char byte : text) {
+    switch (byte) {
+      case 'v':
+        hints.saves = hints.saves || before == 'a';
+        hints.better = hints.better || before == 'o';
+        break;
+      case 'V':
+        hints.saves = hints.saves || before == 'A';
+        break;
+      case 'z':
+        hints.banner = hints.banner || before == 'i';
+        break;
+      case 'u':
+        hints.banner = hints.banner || before == 'N';
+        break;
+      case 'p':
+        hints.banner = hints.banner || before == 'e';
+        break;
+      case 'r':
+        hints.banner = hints.banner || before == 'a';
+        break;
+      case 'g':
+        hints.training = hints.training || before == 'n';
+        break;
+      case 'h':
+        hints.better = hints.better || before == 'c';
+        break;
+      default:
+        break;
+    }
+    before = byte;
+  }
+  return hints;
+}
+
 std::string lower_ascii(std::string_view text) {
   std::string out(text);
   for (char& byte : out) byte = lower_byte(byte);

@@ -68,6 +68,16 @@ inline char lower_byte(char byte) {
 
 Shape shape_of(std::string_view text);
 
+/// Words that some readers look for, as far as a pair of letters tells: most lines have none of
+/// them.
+struct Hints {
+  bool saves = false;     // "save", "saving"
+  bool banner = false;    // "batch size", "Num …", "steps", "param"
+  bool training = false;  // "training"
+  bool better = false;    // "improved", "reached"
+};
+Hints hints_of(std::string_view text);
+
 /// Lower-case copy; ASCII only.
 std::string lower_ascii(std::string_view text);
 bool contains(std::string_view text, std::string_view needle);

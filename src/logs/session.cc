@@ -18,23 +18,6 @@ bool same(const std::optional<double>& a, const std::optional<double>& b) {
   return *a == *b || (std::isnan(*a) && std::isnan(*b));
 }
 
-bool same_figures(const StepRecord& a, const StepRecord& b) {
-  return a.step == b.step && a.rank == b.rank && same(a.epoch, b.epoch) && same(a.loss, b.loss) &&
-         same(a.eval_loss, b.eval_loss) && same(a.lr, b.lr) && same(a.grad_norm, b.grad_norm) &&
-         same(a.step_time_s, b.step_time_s) && same(a.steps_per_s, b.steps_per_s) &&
-         same(a.samples_per_s, b.samples_per_s) && same(a.tokens_per_s, b.tokens_per_s) &&
-         same(a.runtime_s, b.runtime_s);
-}
-
-/// The same entry from another process: all that training decides is equal, only the clock differs.
-bool same_training(const StepRecord& a, const StepRecord& b) {
-  // A whole epoch names many entries.
-  const bool placed = a.step || (a.epoch && *a.epoch != std::floor(*a.epoch));
-  return placed && a.loss && a.log_format == b.log_format && a.step == b.step &&
-         same(a.epoch, b.epoch) && same(a.loss, b.loss) && same(a.lr, b.lr) &&
-         same(a.grad_norm, b.grad_norm) && same(a.tokens_seen, b.tokens_seen);
-}
-
 bool near(const std::optional<double>& a, const std::optional<double>& b, double absolute) {
   return a && b && std::abs(*a - *b) <= absolute;
 }
@@ -71,33 +54,71 @@ void Session::event(Event event) {
 // ------------------------------------------------------------------------------------------------
 // entries
 
-bool Session::repeats(const StepRecord& record) {
-  const bool table = record.log_format == "metrics_table";
-  if (record.kind == RecordKind::train)
-    return (last_train_ && same_figures(*last_train_, record)) || is_copy(record);
-  if (record.kind == RecordKind::summary)  // printed as a dict, then as a table with fewer digits
-    return last_summary_ && (table || same_figures(*last_summary_, record));
-  if (record.kind == RecordKind::eval && last_eval_) {
-    if (same_figures(*last_eval_, record)) return true;
-    if (table && !record.runtime_s) return true;  // cut before its end
-    return table && near(last_eval_->runtime_s, record.runtime_s, 0.011) &&
-           near(last_eval_->eval_loss, record.eval_loss, 1e-3);
+Session::Kept::Kept(const StepRecord& record)
+    : kind(record.kind),
+      step(record.step),
+      rank(record.rank),
+      epoch(record.epoch),
+      loss(record.loss),
+      eval_loss(record.eval_loss),
+      lr(record.lr),
+      grad_norm(record.grad_norm),
+      step_time_s(record.step_time_s),
+      steps_per_s(record.steps_per_s),
+      samples_per_s(record.samples_per_s),
+      tokens_per_s(record.tokens_per_s),
+      tokens_seen(record.tokens_seen),
+      runtime_s(record.runtime_s),
+      t_s(record.t_s),
+      bar_or_table(record.log_format == "bar" || record.log_format == "columns") {}
+
+bool Session::same_figures(const Kept& a, const Kept& b) {
+  return same(a.loss, b.loss) && a.step == b.step && a.rank == b.rank && same(a.epoch, b.epoch) &&
+         same(a.eval_loss, b.eval_loss) && same(a.lr, b.lr) && same(a.grad_norm, b.grad_norm) &&
+         same(a.step_time_s, b.step_time_s) && same(a.steps_per_s, b.steps_per_s) &&
+         same(a.samples_per_s, b.samples_per_s) && same(a.tokens_per_s, b.tokens_per_s) &&
+         same(a.runtime_s, b.runtime_s);
+}
+
+/// The same entry from another process: all that training decides is equal, only the clock differs.
+bool Session::same_training(const Kept& a, const Kept& b) {
+  if (!same(a.loss, b.loss) || !a.loss) return false;
+  // A whole epoch names many entries.
+  const bool placed = a.step || (a.epoch && *a.epoch != std::floor(*a.epoch));
+  return placed && a.bar_or_table == b.bar_or_table && a.step == b.step && same(a.epoch, b.epoch) &&
+         same(a.lr, b.lr) && same(a.grad_norm, b.grad_norm) && same(a.tokens_seen, b.tokens_seen);
+}
+
+bool Session::repeats(const Kept& kept, bool table) {
+  if (kept.kind == RecordKind::train)
+    return (last_train_ && same_figures(*last_train_, kept)) || is_copy(kept);
+  if (kept.kind == RecordKind::summary)  // printed as a dict, then as a table with fewer digits
+    return last_summary_ && (table || same_figures(*last_summary_, kept));
+  if (kept.kind == RecordKind::eval && last_eval_) {
+    if (same_figures(*last_eval_, kept)) return true;
+    if (table && !kept.runtime_s) return true;  // cut before its end
+    return table && near(last_eval_->runtime_s, kept.runtime_s, 0.011) &&
+           near(last_eval_->eval_loss, kept.eval_loss, 1e-3);
   }
   return false;
 }
 
 /// Two processes that were started together but never joined print every entry twice.
-bool Session::is_copy(const StepRecord& record) {
+bool Session::is_copy(const Kept& kept) {
   constexpr std::size_t kWindow = 16;  // processes drift apart by a few entries
-  if (record.rank) return false;
-  for (const StepRecord& other : recent_) {
-    if (!same_training(other, record)) continue;
+  if (kept.rank) return false;
+  for (const Kept& other : recent_) {
+    if (!same_training(other, kept)) continue;
     ++copies_;
     return true;
   }
   ++distinct_;
-  recent_.push_back(record);
-  if (recent_.size() > kWindow) recent_.pop_front();
+  if (recent_.size() < kWindow) {
+    recent_.push_back(kept);
+  } else {
+    recent_[recent_next_] = kept;
+    recent_next_ = (recent_next_ + 1) % kWindow;
+  }
   return false;
 }
 
@@ -123,23 +144,24 @@ void Session::add(Reading reading, const Piece& piece, const char* format,
     if (reading.total_steps) record.step = whole_number(*reading.total_steps);
     if (reading.final_loss) record.loss = reading.final_loss;
   }
-  if (repeats(record)) return;
+  const Kept kept(record);
+  if (repeats(kept, record.log_format == "metrics_table")) return;
   if (!record.step && glued_step) record.bar_step = glued_step;
   switch (record.kind) {
     case RecordKind::train:
       burst_ = last_train_ && last_train_->t_s == record.t_s ? burst_ + 1 : 0;
-      last_train_ = record;
+      last_train_ = kept;
       if ((record.step || record.epoch) && record.log_format != "hf_dict") ++stated_;
       confirm_bar();
       hold_or_emit(std::move(record));
       break;
     case RecordKind::eval:
-      last_eval_ = record;
+      last_eval_ = kept;
       evaluation_entry(record);
       hold_or_emit(std::move(record));
       break;
     case RecordKind::summary:
-      last_summary_ = record;
+      last_summary_ = kept;
       summary_entry(record);
       emit(std::move(record));
       break;
@@ -372,8 +394,9 @@ void Session::evaluation_result(const Bar& bar, const Piece& piece) {
   record.log_file = log_file;
   record.log_line = piece.line;
   record.log_format = "bar";
-  if (repeats(record)) return;
-  last_eval_ = record;
+  const Kept kept(record);
+  if (repeats(kept, false)) return;
+  last_eval_ = kept;
   emit(std::move(record));
 }
 

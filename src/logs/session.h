@@ -80,8 +80,22 @@ class Session {
 
  private:
   void emit(StepRecord record);
-  bool repeats(const StepRecord& record);
-  bool is_copy(const StepRecord& record);
+  /// What makes two entries equal, without their names and places.
+  struct Kept {
+    RecordKind kind = RecordKind::train;
+    std::optional<std::int64_t> step = {};
+    std::optional<int> rank = {};
+    std::optional<double> epoch = {}, loss = {}, eval_loss = {}, lr = {}, grad_norm = {},
+                          step_time_s = {}, steps_per_s = {}, samples_per_s = {}, tokens_per_s = {},
+                          tokens_seen = {}, runtime_s = {};
+    double t_s = 0;
+    bool bar_or_table = false;  // which of two readers of one fact: forms do not repeat each other
+    explicit Kept(const StepRecord& record);
+  };
+  static bool same_figures(const Kept& a, const Kept& b);
+  static bool same_training(const Kept& a, const Kept& b);
+  bool repeats(const Kept& kept, bool table);
+  bool is_copy(const Kept& kept);
   bool is_training(const Bar& bar) const;
   void training_bar(const Bar& bar, const Piece& piece);
   void evaluation_bar(const Bar& bar, double t_s);
@@ -97,8 +111,9 @@ class Session {
   std::optional<std::int64_t> mark_for(const StepRecord& record);
 
   std::optional<StepRecord> held_;
-  std::deque<StepRecord> recent_;  // the last training entries that state no rank
-  std::optional<StepRecord> last_train_, last_eval_, last_summary_;
+  std::vector<Kept> recent_;  // the last training entries that state no rank, in a ring
+  std::size_t recent_next_ = 0;
+  std::optional<Kept> last_train_, last_eval_, last_summary_;
   std::int64_t distinct_ = 0, copies_ = 0;
   std::int64_t stated_ = 0;  // training entries of text lines that state where they stand
   bool cleared_ = false;

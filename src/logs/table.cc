@@ -146,8 +146,16 @@ bool ColumnTable::fill(std::size_t count, Entry& entry) {
   return numbers >= 2 && known >= 2;
 }
 
+bool ColumnTable::may_be_row(std::string_view text) {
+  text = strip(text);
+  if (text.empty() || (class_of(text[0]) & (kDigit | kBar | kHigh)) == 0) return false;
+  std::size_t digits = 0;
+  while (digits < text.size() && is_digit(text[digits])) ++digits;
+  return digits == 0 || digits == text.size() || text[digits] != '-';  // no time stamp
+}
+
 bool ColumnTable::row(std::string_view text, Entry& entry) {
-  if (count_ == 0 || text.size() > kMaxLine) return false;
+  if (count_ == 0 || text.size() > kMaxLine || !may_be_row(text)) return false;
   const std::string_view plain = separator_ == Separator::box ? plain_box(text, scratch_) : text;
   if (fill(split(separator_ == Separator::tab ? strip(plain) : plain, separator_, false), entry)) {
     misses_ = 0;

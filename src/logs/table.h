@@ -25,6 +25,8 @@ class ColumnTable {
   bool html(std::string_view text, Entry& entry, bool& used);
 
   [[nodiscard]] bool known() const { return count_ > 0; }
+  /// A row begins with a number or an upright, whatever else stands under the column names.
+  static bool may_be_row(std::string_view text);
   void forget() { count_ = 0; }
 
  private:

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 
 #include "logs/meaning.h"
@@ -134,13 +135,31 @@ constexpr std::array kUnits = {
     UnitWord{"x", Unit::other},
 };
 
+// The same sorted, and where the units of each first byte begin.
+constexpr auto kSorted = [] {
+  auto sorted = kUnits;
+  std::sort(sorted.begin(), sorted.end(),
+            [](const UnitWord& a, const UnitWord& b) { return a.text < b.text; });
+  return sorted;
+}();
+constexpr auto kBegins = [] {
+  std::array<std::uint8_t, 129> begins{};
+  std::size_t at = 0;
+  for (std::size_t byte = 0; byte < begins.size(); ++byte) {
+    while (at < kSorted.size() && static_cast<std::size_t>(kSorted[at].text[0]) < byte) ++at;
+    begins[byte] = static_cast<std::uint8_t>(at);
+  }
+  return begins;
+}();
+static_assert(kSorted.size() < 256);
+
 Unit find_unit(std::string_view word) {
   if (word.empty() || word.size() > 18) return Unit::none;
-  const char first = lower_byte(word[0]);
-  for (const UnitWord& known : kUnits)
-    if (known.text[0] == first && known.text.size() == word.size() &&
-        starts_with_word(word, known.text))
-      return known.unit;
+  const auto first = static_cast<unsigned char>(lower_byte(word[0]));
+  if (first > 127) return Unit::none;
+  for (std::size_t i = kBegins[first]; i < kBegins[first + 1u]; ++i)
+    if (kSorted[i].text.size() == word.size() && starts_with_word(word, kSorted[i].text))
+      return kSorted[i].unit;
   return Unit::none;
 }
 

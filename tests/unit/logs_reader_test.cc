@@ -13,6 +13,7 @@
 #include "logs/assemble.h"
 #include "logs/bar.h"
 #include "logs/peel.h"
+#include "logs/plan.h"
 #include "logs/scan.h"
 #include "rigwise/logs.h"
 
@@ -305,7 +306,8 @@ TEST(Scan, NumbersReadBack) {
 
 TEST(Scan, Bars) {
   logs::Meanings meanings;
-  logs::PairReader pairs(meanings);
+  logs::Trace trace;
+  logs::PairReader pairs(meanings, trace);
   const auto find = [&](std::string_view text) { return logs::find_bar(text, 0, pairs); };
   const auto bar = find("Steps:  10% 103/1000 [05:03<44:00,  2.94s/it, lr=0.0001, a=b]");
   ASSERT_TRUE(bar.has_value());
