@@ -1,8 +1,9 @@
 """The project's bars, measured and printed; nothing here asserts a time.
 
-    ./dev bench [PART…]     PARTS: big  cost  peer  alarms  planted  kills  (default: big, cost and kills; the others take ~10 to 20 min)
+    ./dev bench [PART…]     PARTS: big  read  cost  peer  alarms  planted  kills  (default: big, read, cost and kills; the others take ~10 to 20 min)
 
 big      open + ledger + report of an 8-hour, 4-GPU, 1 Hz run: seconds and peak memory
+read     1 GB of each of five families of logs through the reader: MB a second of one core, memory it holds
 cost     what recording costs the Hugging Face example: the recorder paused and resumed in alternating blocks inside one
          run (needs RIGWISE_PYTHON or .venv), its CPU share and memory with 4 fake GPUs
 peer     the example plain, under rigwise and under TraceML in turn (RIGWISE_TRACEML=/path/to/traceml)
@@ -57,6 +58,15 @@ def big(folder):
         best = figures if best is None or figures["total_s"] < best["total_s"] else best
     print(f"big: {best['total_s']:.2f} s (open {best['open_s']:.3f}, ledger {best['ledger_s']:.3f}, report "
           f"{best['report_s']:.3f}), {best['peak_rss_mib']:.0f} MiB, page {best['html_bytes'] / 1e6:.1f} MB   bar: 1 s, 200 MiB")
+
+
+def read(folder, megabytes=1000):
+    for family in ("hf", "bars", "pairs", "json", "plain", "line"):
+        out = subprocess.run([str(BUILD / "read_speed"), str(megabytes), family], check=True, capture_output=True, text=True,
+                             cwd=folder).stdout
+        figures = json.loads(out)
+        print(f"read: {family:5} {figures['mb_per_s']:6.0f} MB/s, {figures['entries']} entries, "
+              f"{figures['reader_mib']:.1f} MiB   bar: 300 MB/s, 16 MiB")
 
 
 def python_with_torch():
@@ -211,8 +221,8 @@ def kills(folder):
 
 
 def main(words):
-    parts = {"big": big, "cost": cost, "peer": peer, "alarms": alarms, "planted": planted, "kills": kills}
-    chosen = words or ["big", "cost", "kills"]
+    parts = {"big": big, "read": read, "cost": cost, "peer": peer, "alarms": alarms, "planted": planted, "kills": kills}
+    chosen = words or ["big", "read", "cost", "kills"]
     for word in chosen:
         if word not in parts:
             raise SystemExit(f"bench: no part '{word}'; parts: {' '.join(parts)}")
