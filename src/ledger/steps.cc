@@ -171,8 +171,7 @@ std::size_t distinct_instants(const Stream& stream) {
 
 }  // namespace
 
-StepsSeen see_steps(const Rows<StepRecord>& rows, double wall_s,
-                    const std::vector<std::string>& untimed) {
+StepsSeen see_steps(const Rows<StepRecord>& rows, double wall_s) {
   StepsSeen seen;
   std::map<Key, Stream> streams;
   for (std::size_t i = 0; i < rows.rows.size(); ++i) {
@@ -188,12 +187,7 @@ StepsSeen see_steps(const Rows<StepRecord>& rows, double wall_s,
   }
   std::vector<const Stream*> usable;
   for (auto& [key, stream] : streams) {
-    if (std::find(untimed.begin(), untimed.end(), stream.log_file) != untimed.end()) {
-      stream.buffered = true;
-    } else {
-      look_for_bursts(stream);
-      seen.bursts = seen.bursts || stream.buffered;
-    }
+    look_for_bursts(stream);
     seen.share_below_1ms = std::max(seen.share_below_1ms, stream.share_below_1ms);
     if (stream.buffered) {
       if (std::find(seen.buffered.begin(), seen.buffered.end(), stream.log_file) ==

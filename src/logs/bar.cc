@@ -278,6 +278,27 @@ bool scan_counter_first(std::string_view text, std::size_t at, std::size_t from,
   return true;
 }
 
+/// What transformers draws in a notebook: "[ 500/5000 10:00 < 1:30:00, 0.83 it/s, Epoch 1.2/12]".
+bool scan_notebook(std::string_view text, std::size_t at, Bar& bar, PairReader& pairs) {
+  std::size_t i = at + 1;
+  if (!scan_fraction(text, i, bar) || i >= text.size() || text[i] != ' ') return false;
+  while (i < text.size() && text[i] == ' ') ++i;
+  const std::size_t close = text.find(']', i);
+  const std::size_t comma = text.find(", ", i);
+  if (close == std::string_view::npos || comma == std::string_view::npos || comma > close)
+    return false;
+  if (!scan_duration(text, i, bar.elapsed_s) ||
+      !contains(text.substr(comma, close - comma), "Epoch "))
+    return false;
+  pairs.trace().fail();
+  bar.begin = at;
+  bar.end = close + 1;
+  bar.use = BarUse::training;
+  take_pairs(text.substr(comma + 2, close - comma - 2), bar, pairs);
+  bar.figures.drop(Figure::step);
+  return true;
+}
+
 }  // namespace
 
 std::size_t scan_counted_head(std::string_view text, Entry& entry) {
@@ -321,6 +342,8 @@ std::optional<Bar> find_bar(std::string_view text, std::size_t from, PairReader&
     Bar bar;
     std::size_t inside = at + 1;
     if (scan_counter_first(text, at, from, bar, pairs)) return bar;
+    if (scan_notebook(text, at, bar, pairs)) return bar;
+    bar = Bar{};
     if (!scan_duration(text, inside, bar.elapsed_s)) continue;
     if (inside >= text.size() || (text[inside] != '<' && text[inside] != ',')) continue;
     bool bytes = false;

@@ -5,6 +5,7 @@
 namespace rigwise::logs {
 namespace {
 
+constexpr int kMaxQualities = 16;
 constexpr double kNoUnitMib = 512;  // memory without a unit: no device has this many GiB
 
 double seconds_per(Unit unit) {
@@ -299,12 +300,13 @@ std::optional<Reading> Entry::finish(Form form) const {
   }
   if (!reading.has_summary) {
     const bool training = tells_training(form);
+    // Configurations hold words like "precision" among dozens of others.
+    const bool quality = has(Figure::quality) && pairs <= kMaxQualities;
     const bool tells_evaluation =
-        eval_loss ||
-        ((evaluation || evaluation_keys_) && (has(Figure::eval_runtime_s) || has(Figure::quality)));
+        eval_loss || ((evaluation || evaluation_keys_) && (has(Figure::eval_runtime_s) || quality));
     if (loss || (training && !tells_evaluation)) {
       record.kind = RecordKind::train;
-    } else if (tells_evaluation || (form == Form::mapping && has(Figure::quality))) {
+    } else if (tells_evaluation || (form == Form::mapping && quality)) {
       record.kind = RecordKind::eval;
     } else if (has(Figure::steps_per_s) && !has(Figure::lr) && form == Form::pairs && pairs <= 2) {
       record.kind = RecordKind::progress;

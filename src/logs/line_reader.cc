@@ -29,6 +29,23 @@ bool holds(std::string_view text, char byte) {
   return !text.empty() && std::memchr(text.data(), byte, text.size()) != nullptr;
 }
 
+/// "[1,  2000] loss: 2.2" of PyTorch's beginners: epoch and batch. Bytes taken, or 0.
+std::size_t scan_pair_head(std::string_view text, Entry& entry) {
+  Number epoch, batch;
+  if (!text.starts_with('[') || text.size() < 8 || !is_digit(text[1])) return 0;
+  if (!scan_number(text.substr(1), epoch, false) || !epoch.whole) return 0;
+  std::size_t at = 1 + epoch.size;
+  if (text[at] != ',') return 0;
+  ++at;
+  while (at < text.size() && text[at] == ' ') ++at;
+  if (at >= text.size() || !scan_number(text.substr(at), batch, false) || !batch.whole) return 0;
+  at += batch.size;
+  if (!text.substr(at).starts_with("] ")) return 0;
+  entry.set(Figure::epoch, epoch.value, 60);
+  entry.set(Figure::batch, batch.value, 60);
+  return at + 1;
+}
+
 /// The first word of the line, marks in front let pass, speaks of an evaluation.
 bool tells_evaluation(std::string_view line) {
   while (!line.empty() && !is_letter(line[0])) line.remove_prefix(1);
@@ -242,19 +259,22 @@ Outcome LineReader::read_plain(Session& session, const Piece& piece, std::string
   const std::string_view line = strip(text);
   const char first = line.empty() ? ' ' : line[0];
   if (header_ && !block_.open() && !line.empty()) {
+    --header_patience_;
     const bool row = text.size() > 2 && is_blank(text[0]) && is_blank(text[1]) &&
                      text.size() < 512 && BlockReader::is_row(line);
     if (row) {
       block_.open_indented(*header_);
       block_piece_ = *header_piece_;
     }
-    header_.reset();
+    if (row || header_patience_ <= 0) header_.reset();
   }
+  const bool boxed = first == '|' || line.starts_with("\xe2\x94\x82") ||
+                     line.starts_with("\xe2\x94\x83");  // "│", "┃"
   if (block_.open() || first == '|' || first == '*' || first == 'w' || first == 'R' ||
       (class_of(first) & kHigh) != 0) {
-    if (first == '|' && !block_.open() && table_.header(text)) return Outcome::matched;
+    if (boxed && !block_.open() && table_.header(text)) return Outcome::matched;
     bool done = false;
-    if (table_.known() && !block_.open() && first == '|') {
+    if (table_.known() && !block_.open() && boxed) {
       entry_.clear();
       if (table_.row(text, entry_) && emit(session, piece, entry_, Form::table, "columns", glued))
         return Outcome::matched;
@@ -291,6 +311,7 @@ Outcome LineReader::read_plain(Session& session, const Piece& piece, std::string
     header_->clear();
     header_->evaluation = true;
     header_piece_ = piece;
+    header_patience_ = 1;
   }
   if ((shape & kSign) == 0 && table_.header(text)) return Outcome::matched;
   return read_lines_of_their_own(session, piece, text) ? Outcome::matched : Outcome::none;
@@ -383,7 +404,13 @@ Outcome LineReader::read_pairs(Session& session, const Piece& piece, std::string
   const std::string_view line = strip(text);
   const std::size_t head = scan_counted_head(line, entry_);
   if (head > 0) trace_.fail();
-  pairs_.read(line.substr(head), entry_);
+  if (const std::size_t at = scan_pair_head(line, entry_); at > 0 && head == 0) {
+    trace_.fail();
+    pairs_.read(line.substr(at), entry_);
+  } else {
+    entry_.evaluation = entry_.evaluation || contains(line, "Saving dict for ");  // tf.estimator
+    pairs_.read(line.substr(head), entry_);
+  }
   if (!torn_.empty() && mend_torn(session)) return Outcome::matched;
   flush_torn(session);
   const Entry& last = *(pairs_.end() - 1);
@@ -399,6 +426,8 @@ Outcome LineReader::read_pairs(Session& session, const Piece& piece, std::string
       line.size() < 200) {
     header_ = last;
     header_piece_ = piece;
+    // "===== Step 3/100 =====": what it heads may stand further down.
+    header_patience_ = line.starts_with("===") || line.starts_with("---") ? 8 : 1;
     if (line.ends_with(':')) return Outcome::matched;
   }
   // Another process's line tore this one: its end comes on the next.

@@ -89,6 +89,7 @@ class LineReader {
 
   std::optional<Entry> header_;  // the line before told a place and nothing else
   std::optional<Piece> header_piece_;
+  int header_patience_ = 0;  // lines that may stand between it and the first row
 
   // Records of a line that were torn by another process's, and where they stood.
   std::vector<Entry> torn_;

@@ -156,7 +156,7 @@ Meaning rate_of(const Key& key) {
 Meaning loss_of(const Key& key, std::string_view text) {
   if (key.has(blocked | number | seen | rate | norm)) return {};
   const std::uint64_t allowed = loss | train | eval | average | current | total | model | step |
-                                batch | iter | epoch | final | done | actor | micro;
+                                batch | iter | epoch | final | done | micro;
   if (!key.only(allowed)) {
     // "eval_wiki_loss": the loss on one of several evaluation sets
     const bool one_set = key.evaluation_first && key.unknowns == 1 && key.only(allowed | unknown) &&
@@ -172,7 +172,6 @@ Meaning loss_of(const Key& key, std::string_view text) {
   if (key.has(model)) order = key.has(train) ? 6 : 12;
   if (key.has(step | batch | iter | micro)) order += 2;
   if (key.has(epoch)) order -= 1;
-  if (key.has(actor)) order = 30;
   return make(key.has(eval) ? Figure::eval_loss : Figure::loss, order, key);
 }
 
@@ -240,7 +239,8 @@ Meaning other_of(const Key& key) {
   if (key.has(data) && key.has(time) && key.only(data | time | average | second | train | batch))
     return make(Figure::data_time, 5, key);
   if (key.only(second)) return make(Figure::step_time_s, 30, key);
-  if (key.has(time) && key.only(time | second | average)) return make(Figure::time, 20, key);
+  if (key.has(time) && key.only(time | second | average) && !equals_word(key.last, "cost"))
+    return make(Figure::time, 20, key);
   if (key.has(speed) && key.only(speed | train | total | current | average | device))
     return make(Figure::speed, 20, key);
   if (key.has(reward) && !key.has(blocked)) return make(Figure::component, 0, key);
@@ -267,7 +267,14 @@ std::uint64_t hash_of(std::string_view key) {
 }  // namespace
 
 Meaning meaning_of(std::string_view text) {
-  const Key key = take_apart(text);
+  Key key = take_apart(text);
+  // "lr(LinearWarmup)", "lr (LM)": which one, or by which schedule
+  const std::size_t open = text.find('(');
+  if (open != std::string_view::npos && key.stated_scale == 0 && key.words[0] == lr) {
+    const bool alone = take_apart(text.substr(0, open)).size == 1;
+    const bool others = key.has(blocked);
+    if (alone && others) key = take_apart(text.substr(0, open));
+  }
   if (key.size == 0) return {};
   if (key.has(mfu))
     return key.only(mfu | precision | average | current | train | total | speed | device)
@@ -280,6 +287,8 @@ Meaning meaning_of(std::string_view text) {
   }
   if (key.has(step) && key.has(peak) && starts_with_word(text, "global_step/max"))
     return make(Figure::step, 1, key);
+  // "step_avg:103.1ms": a mean of step times, as its unit says
+  if (equals_word(text, "step_avg")) return make(Figure::time, 30, key);
   if (key.has(per) || (key.has(time | dt) && key.has(kStepNoun | dt))) {
     const Meaning rate = rate_of(key);
     if (rate.figure != Figure::none) return rate;

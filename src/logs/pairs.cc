@@ -90,7 +90,8 @@ KeyText key_of(std::string_view region) {
   if (from == low && low > 0 && !cut) return out;  // prose
   std::string_view key = region.substr(from);
   while (!key.empty() && !is_word(key.front())) key.remove_prefix(1);
-  // A parenthesis that opens in front of the key: "(step 10".
+  for (const std::string_view level : {"INFO ", "DEBUG ", "WARNING "})
+    if (key.starts_with(level)) key = strip(key.substr(level.size()));
   out.key = key;
   out.before = region.substr(0, region.size() - key.size());
   return out;
@@ -362,6 +363,10 @@ void PairReader::take_value(const Token& token) {
         if (found.bracket || value.total) entry().evaluation = true;
         return;
       }
+    } else if (equals_word(found.key, "train") && value.total && value.number.whole) {
+      // Swin: "Train: [0/300][10/1251]"; others "train: 10/100"
+      meaning.figure = found.bracket ? Figure::epoch : Figure::step;
+      meaning.order = 60;
     } else if (equals_word(found.key, "train") && value.number.whole && !value.total &&
                strip(text_.substr(token.end, 4)).starts_with('[')) {
       meaning.figure = Figure::epoch;
@@ -375,7 +380,9 @@ void PairReader::take_value(const Token& token) {
       }
       // Words in front of a counter: "Finished step 20".
       if (blank != std::string_view::npos) {
-        if (is_evaluation_word(first_word(found.key))) entry().evaluation = true;
+        if (is_evaluation_word(first_word(found.key)) ||
+            is_evaluation_word(last_word(found.key.substr(0, blank))))
+          entry().evaluation = true;
         meaning = meanings_.of(found.key.substr(blank + 1));
         if (!is_counter(meaning.figure)) meaning.figure = Figure::none;
         meaning.order = static_cast<std::uint8_t>(meaning.order + 20);
@@ -424,8 +431,22 @@ void PairReader::take_value(const Token& token) {
 /// samples.
 void PairReader::bracket_counter(const Token& token) {
   const std::string_view rest = strip(text_.substr(token.end, 12));
-  if (rest.starts_with('(')) return;
+  if (!rest.starts_with(']')) return;  // a share, or the time of day behind a date
   set(Figure::batch, 1, token);
+}
+
+/// "7.01 loss, 0.0001 LR": the name stands behind its number, and nothing else in the segment.
+bool PairReader::name_behind(const Token& token) {
+  const char first = token.begin > 0 ? text_[token.begin - 1] : ',';
+  if (token.end + 3 > text_.size() || text_[token.end] != ' ' || !is_blank(first)) return false;
+  std::string_view rest = text_.substr(token.end + 1, 16);
+  const std::size_t end = rest.find_first_of(",|;");
+  if (end == std::string_view::npos) return false;
+  rest = rest.substr(0, end);
+  Meaning meaning = meanings_.of(rest);
+  if (meaning.figure != Figure::loss && meaning.figure != Figure::lr) return false;
+  meaning.order = 50;
+  return set(meaning, token);
 }
 
 /// "203557 tok/s", "39.0% bf16 MFU", "2575.63 ms": the unit says what it is.
@@ -433,6 +454,7 @@ void PairReader::unit_only(const Token& token) {
   const Unit unit = token.value.unit.unit;
   Meaning meaning;
   meaning.order = 50;
+  if (unit == Unit::none && name_behind(token)) return;
   switch (unit) {
     case Unit::percent: {
       std::string_view rest = text_.substr(token.end, 16);

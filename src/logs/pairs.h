@@ -48,6 +48,7 @@ class PairReader {
   bool scan_compound(Token& token);
   bool set(const Meaning& meaning, const Token& token);
   bool set(Figure figure, int order, const Token& token);
+  bool name_behind(const Token& token);
   void unit_only(const Token& token);
   void bracket_counter(const Token& token);
   void close_segment(std::size_t at);

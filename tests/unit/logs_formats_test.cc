@@ -145,6 +145,47 @@ TEST(LogFormats, Pairs) {
   EXPECT_READ("Round 3: loss = 0.5, accuracy = 0.9\n", "train step=3 loss=0.5\n");
 }
 
+TEST(LogFormats, MorePairs) {
+  // fairseq
+  EXPECT_READ(
+      "2026-01-05 10:00:00 | INFO | train_inner | epoch 003:    100 / 487 loss=4.5, nll_loss=3, "
+      "wps=52000, ups=2.5, num_updates=1100, lr=0.0003, gnorm=0.9, loss_scale=16, wall=120\n",
+      "train step=1100 epoch=3 loss=4.5 lr=0.0003 grad_norm=0.9 steps_per_s=2.5 "
+      "tokens_per_s=52000\n");
+  EXPECT_READ(
+      "| valid | epoch 003 | valid on 'valid' subset | loss 5.1 | ppl 34 | wps 0 | "
+      "num_updates 3000 | best_loss 5\n",
+      "eval step=3000 epoch=3 eval_loss=5.1\n");
+  // PaddleDetection, Swin, DeiT
+  EXPECT_READ(
+      "[01/05 10:00:00] ppdet.engine INFO: Epoch: [2] [10/100] learning_rate: 0.001 loss: 2.5 "
+      "eta: 1:00:00 batch_cost: 0.5 data_cost: 0.01 ips: 16.5 images/s\n",
+      "train epoch=2 loss=2.5 lr=0.001 step_time_s=0.5 samples_per_s=16.5\n");
+  EXPECT_READ(
+      "INFO Train: [3/300][10/1251]\teta 0:10:00 lr 0.000001\ttime 0.35 (0.50)\tloss 6.90 "
+      "(6.92)\tgrad_norm 1.5 (1.6)\tmem 9216MB\n",
+      "train epoch=3 loss=6.9 lr=1e-06 grad_norm=1.5 step_time_s=0.35 mem_gib=9\n");
+  EXPECT_READ("Test:  [ 0/10]  eta: 0:00:10  loss: 6.5 (6.5)  time: 1.0  data: 0.5\n",
+              "eval eval_loss=6.5\n");
+  // names behind their numbers, two counters in brackets, speedruns, tf.estimator
+  EXPECT_READ("  9  512.00 ms run,  7.25 loss, 0.0001 LR, 10.00 GB used\n",
+              "train loss=7.25 lr=0.0001\n");
+  EXPECT_READ("[2,  2000] loss: 2.25\n", "train epoch=2 loss=2.25\n");
+  EXPECT_READ("step:100/1750 train_loss:4.5000 train_time:15000ms step_avg:150.00ms\n",
+              "train step=100 loss=4.5 step_time_s=0.15\n");
+  EXPECT_READ(
+      "INFO:tensorflow:Saving dict for global step 200: accuracy = 0.9, global_step = 200, loss = "
+      "0.5\n",
+      "eval step=200 eval_loss=0.5\n");
+  EXPECT_READ("[10] train_loss=0.25, learning_rate=0.5\n", "train step=10 loss=0.25 lr=0.5\n");
+  EXPECT_READ(
+      "===== Step 3/100 =====\nGenerating\n  \xe2\x80\xa2 Loss: 0.125\n  \xe2\x80\xa2 Reward: "
+      "0.5\n\nend\n",
+      "train step=3 loss=0.125\n");
+  EXPECT_READ("[ 500/5000 10:00 < 1:30:00, 0.83 it/s, Epoch 1.2/12]\n",
+              "progress step=500 epoch=1.2 steps_per_s=0.83\n");
+}
+
 TEST(LogFormats, RatesAndUnits) {
   EXPECT_READ("step 5 | loss 2.0 | 153.8 samples/s | 12.5k tok/s | 512 MiB\n",
               "train step=5 loss=2 samples_per_s=153.8 tokens_per_s=12500\n");
