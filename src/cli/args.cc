@@ -7,7 +7,9 @@
 #include <functional>
 #include <iostream>
 
+#include "base/clock.h"
 #include "base/text.h"
+#include "base/wall_time.h"
 #include "run/layout.h"
 
 namespace rigwise::cli {
@@ -138,19 +140,46 @@ Verb add_attach(CLI::App& app, AttachArgs& args) {
   return {verb, [&args](const Cut&) { return args; }};
 }
 
-Verb add_runs(CLI::App& app, RunsArgs& args) {
-  CLI::App* verb =
-      app.add_subcommand("runs", "List the runs, show one, pause or resume its recorder");
+Verb add_runs(CLI::App& app, RunsArgs& args, std::string& start) {
+  CLI::App* verb = app.add_subcommand(
+      "runs", "List the runs, show one, import evidence, pause or resume a recorder");
   common(verb, args);
-  verb->add_option("ACTION", args.action, "list, show, pause or resume")
-      ->check(CLI::IsMember({"list", "show", "pause", "resume"}))
+  verb->add_option("ACTION", args.action, "list, show, import, pause or resume")
+      ->check(CLI::IsMember({"list", "show", "import", "pause", "resume"}))
       ->capture_default_str();
-  verb->add_option("NAME", args.name, "Name, id or folder of the run (its latest one)");
-  example(verb, "rigwise runs show two-gpu --json");
-  return {verb, [&args](const Cut&) -> std::variant<Args, int> {
-            if (args.action != "list" && args.name.empty()) {
-              return usage("runs " + args.action + ": which run?",
-                           "rigwise runs list shows their names");
+  verb->add_option("NAME", args.paths,
+                   "Name, id or folder of the run (its latest one); import: folders and files");
+  verb->add_option("--name", args.import_name, "import: name of the run (default: the folder's)");
+  verb->add_option("--host", args.host, "import: the machine, where the files do not name it");
+  verb->add_option("--start", start,
+                   "import: when training began, e.g. \"2026-11-24 14:00\" (local time)");
+  example(verb, "rigwise runs import ./home-lab-notes --name june");
+  return {verb, [&args, &start](const Cut&) -> std::variant<Args, int> {
+            const bool importing = args.action == "import";
+            if (!importing && !args.paths.empty()) args.name = args.paths[0];
+            if (args.action != "list" && args.paths.empty()) {
+              return importing ? usage("runs import: which folder or files?",
+                                       "rigwise runs import ./home-lab-notes --name june")
+                               : usage("runs " + args.action + ": which run?",
+                                       "rigwise runs list shows their names");
+            }
+            if (!importing && args.paths.size() > 1) {
+              return usage("runs " + args.action + ": one run at a time",
+                           "rigwise runs " + args.action + " " + clean_text(args.paths[0], 80));
+            }
+            if (!importing && !(args.import_name.empty() && args.host.empty() && start.empty())) {
+              return usage("--name, --host and --start are for runs import",
+                           "rigwise runs import ./home-lab-notes --name june");
+            }
+            if (!start.empty()) {
+              // a minute is enough: "2026-11-24 14:00"
+              auto stamp = parse_wall_time(start, unix_s());
+              if (!stamp) stamp = parse_wall_time(start + ":00", unix_s());
+              if (!stamp || !stamp->has_date || stamp->length < start.size()) {
+                return usage("--start '" + clean_text(start, 80) + "' is no instant",
+                             "write it as \"2026-11-24 14:00\" or 2026-11-24T14:00:00Z");
+              }
+              args.start_unix_s = stamp->unix_s;
             }
             return args;
           }};
@@ -284,12 +313,12 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
   InitArgs init;
   DecideArgs decide;
   DemoArgs demo;
-  std::string fail_on;
+  std::string fail_on, start;
   const std::vector<Verb> verbs = {add_demo(app, demo),
                                    add_init(app, init),
                                    add_run(app, run),
                                    add_attach(app, attach),
-                                   add_runs(app, runs),
+                                   add_runs(app, runs, start),
                                    add_read(app, read),
                                    add_ledger(app, ledger, fail_on),
                                    add_compare(app, compare),

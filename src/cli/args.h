@@ -41,8 +41,11 @@ struct AttachArgs : Common {
   std::string name = {};
 };
 struct RunsArgs : Common {
-  std::string action = "list";  // list, show, pause, resume
+  std::string action = "list";  // list, show, import, pause, resume
   std::string name = {};
+  std::vector<std::string> paths = {};  // import: folders and files
+  std::string import_name = {}, host = {};
+  std::optional<double> start_unix_s = {};
 };
 struct ReadArgs : Common {
   std::vector<std::string> files = {};  // "-": standard input

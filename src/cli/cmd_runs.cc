@@ -10,6 +10,7 @@ int cmd_runs(const RunsArgs& args) {
     const auto runs = list_runs(runs_root(args.runs));
     return print(args.json ? runs_json(runs) : runs_text(runs, style_of(STDOUT_FILENO)));
   }
+  if (args.action == "import") return cmd_import(args);
   const auto run = latest_run(args, args.name);
   if (!run) return fail_run(run.error());
   if (args.action == "show") {

@@ -56,7 +56,7 @@ std::string ended_in_words(const RunData& data) {
 }
 
 bool ended_well(const RunData& data) {
-  return data.run->info.ending && data.run->info.ending->exit_status == 0 && !data.diverged;
+  return rigwise::ended_well(data.run->info) && !data.diverged;
 }
 
 void look_at_endings(const Side& a, const Side& b, Gate& gate) {
@@ -71,9 +71,12 @@ void look_at_endings(const Side& a, const Side& b, Gate& gate) {
       // Rates may still be laid side by side where enough steps ran; losses may not.
       const bool enough =
           static_cast<int>(side->series[i].clean.size()) >= compare_rules::kMinClean;
-      condition.raise(enough ? Impact::caps : rule.speed, rule.loss);
-      condition.field.note =
-          enough ? "enough steps ran for rates; nothing else can be said" : std::string(rule.why);
+      const bool unknown = end_unknown(run.run->info) && !run.diverged;
+      condition.raise(enough || unknown ? Impact::caps : rule.speed,
+                      unknown ? Impact::caps : rule.loss);
+      condition.field.note = unknown  ? "nobody saw how it ended: it was imported"
+                             : enough ? "enough steps ran for rates; nothing else can be said"
+                                      : std::string(rule.why);
       condition.field.evidence.push_back(
           run.diverged
               ? run.diverged_evidence

@@ -284,6 +284,7 @@ RunData load(const Run& run) {
   for (const StepRecord& record : data.steps.rows) {
     const bool bar = record.kind == RecordKind::progress && record.steps_total;
     if (record.kind != RecordKind::train && !bar) continue;
+    if (is_untimed(run, record)) continue;
     if (!data.first_step_t_s) data.first_step_t_s = record.t_s;
     data.last_step_t_s = std::max(data.last_step_t_s.value_or(0), record.t_s);
   }
@@ -292,6 +293,11 @@ RunData load(const Run& run) {
   place_entries(data);
   find_divergence(data);
   return data;
+}
+
+bool is_untimed(const Run& run, const StepRecord& record) {
+  const auto& files = run.info.untimed;
+  return !files.empty() && std::find(files.begin(), files.end(), record.log_file) != files.end();
 }
 
 std::optional<std::string> fact(const RunData& data, const std::string& key) {

@@ -96,6 +96,9 @@ struct RunData {
 /// Unreadable tables become `trouble`, never an error: the comparison says what it lacks.
 RunData load(const Run& run);
 
+/// A row of a log that states no instants: its t_s says nothing.
+bool is_untimed(const Run& run, const StepRecord& record);
+
 std::optional<std::string> fact(const RunData& data, const std::string& key);
 std::optional<double> fact_number(const RunData& data, const std::string& key);
 /// The leading number of "100 steps"; nothing for "1 epoch" or "none".

@@ -379,7 +379,7 @@ void add_wall(const Side& a, const Side& b, const Gate& gate, const CompareOptio
   for (const Side* side : {&a, &b}) {
     for (const auto& run : side->runs) {
       const auto& ending = run.run->info.ending;
-      if (!ending || ending->exit_status != 0) {
+      if (!ending || !ended_well(run.run->info)) {
         comparison.wall_blockers.push_back(fmt::format(
             "{} did not finish: its wall time is not that of the whole work", run.label));
         continue;

@@ -101,7 +101,8 @@ std::string failed_run(const Side& side) {
     if (run.diverged) return run.label + " diverged";
     const auto& ending = run.run->info.ending;
     if (!ending) return run.label + " did not end, as far as the record tells";
-    if (ending->exit_status != 0) return run.label + " failed: " + ending->reason;
+    if (!ended_well(run.run->info) && !end_unknown(run.run->info))
+      return run.label + " failed: " + ending->reason;
   }
   return {};
 }

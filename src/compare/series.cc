@@ -244,6 +244,11 @@ std::vector<Point> from_track(const Track& track) {
 
 std::vector<Point> received(const RunData& data, Series& series) {
   for (const Track& track : tracks_of(data)) {
+    if (const auto& first = data.steps.rows[track.marks.front().row];
+        compare_data::is_untimed(*data.run, first)) {
+      series.notes.push_back("no receive times: " + first.log_file + " states no instants");
+      continue;
+    }
     const std::string trouble = why_void(track);
     if (trouble.empty()) return from_track(track);
     const std::string& file = data.steps.rows[track.marks.front().row].log_file;
@@ -324,7 +329,7 @@ void find_extent(const RunData& data, Series& series) {
     series.steps_seen += point.steps;
     last = std::max(last, point.step);
   }
-  const bool finished_well = data.run->info.ending && data.run->info.ending->exit_status == 0;
+  const bool finished_well = ended_well(data.run->info);
   std::optional<double> planned = compare_data::fact_number(data, "max_steps");
   if (!planned || !(*planned > 0)) {
     const auto total = training_total(data);

@@ -310,8 +310,8 @@ SideView view_of(const std::vector<Run>& runs, const std::vector<Ledger>& ledger
   side.name = names.empty() ? name : join(names, "+");
   for (std::size_t i = 0; i < runs.size() && i < ledgers.size(); ++i) {
     const auto& ending = runs[i].info.ending;
-    const bool well = ending && ending->exit_status == 0 && !ending->signal;
-    if (well) {
+    // of an imported run whose end nobody saw, the comparison says what that is worth
+    if (ended_well(runs[i].info) || end_unknown(runs[i].info)) {
       side.runs.push_back(&runs[i]);
       side.ledgers.push_back(&ledgers[i]);
       continue;
@@ -321,7 +321,9 @@ SideView view_of(const std::vector<Run>& runs, const std::vector<Ledger>& ledger
     side.failure =
         !ending ? (runs[i].state == RunState::running ? "is still running" : "has no recorded end")
         : ending->signal ? fmt::format("was ended by signal {}", *ending->signal)
-                         : fmt::format("ended with exit {}", ending->exit_status.value_or(-1));
+        : !ending->exit_status
+            ? clean_text(ending->reason, 120)
+            : fmt::format("ended with exit {}", ending->exit_status.value_or(-1));
   }
   return side;
 }

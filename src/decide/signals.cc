@@ -32,7 +32,7 @@ std::string builds_of(const Environment& environment) {
 }
 
 bool well_ended(const Run& run) {
-  return run.info.ending && run.info.ending->exit_status == 0 && !run.info.ending->signal;
+  return ended_well(run.info);
 }
 
 struct HostBuild {

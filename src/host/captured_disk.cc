@@ -277,7 +277,7 @@ void keep_block(const Block& block, const Line& line, bool has_type, Sink& sink)
     disk.size_bytes = size;
     if (!block.rota.empty()) {
       disk.rotational = block.rota == "1" || block.rota == "true";
-      sink.observe(line, block.name, "rotational", disk.rotational ? 1 : 0, "1");
+      sink.observe(line, block.name, "rotational", disk.rotational ? 1 : 0, "yes/no");
     }
   }
   if (size) sink.observe(line, block.name, "size_bytes", *size, "bytes");

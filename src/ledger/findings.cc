@@ -101,7 +101,7 @@ void recorder_died(const FindingInput& input, Findings& out) {
 }
 
 void output_buffered(const FindingInput& input, Findings& out) {
-  if (input.steps->buffered.empty()) return;
+  if (input.steps->buffered.empty() || !input.steps->bursts) return;
   // With another stream's trustworthy instants nothing is lost.
   const bool harmless = input.steps->main.has_value();
   std::vector<Evidence> evidence;

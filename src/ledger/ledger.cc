@@ -51,8 +51,10 @@ struct Facts {
 };
 
 bool is_buffered(const Facts& facts, const std::string& log_file) {
-  const auto& files = facts.seen.buffered;
-  return std::find(files.begin(), files.end(), log_file) != files.end();
+  const auto has = [&](const std::vector<std::string>& files) {
+    return std::find(files.begin(), files.end(), log_file) != files.end();
+  };
+  return has(facts.seen.buffered) || has(facts.run->info.untimed);
 }
 
 void extend(Evidence& evidence, const std::string& file, std::int64_t line) {
@@ -75,7 +77,9 @@ void use_summary(Facts& facts) {
   }
   if (summary == nullptr) return;
   StepSeries series;
-  series.end_s = std::clamp(summary->t_s, 0.0, facts.wall_s);
+  const auto& untimed = facts.run->info.untimed;
+  const bool placed = std::find(untimed.begin(), untimed.end(), summary->log_file) == untimed.end();
+  series.end_s = placed ? std::clamp(summary->t_s, 0.0, facts.wall_s) : facts.wall_s;
   series.begin_s = std::max(0.0, series.end_s - *summary->runtime_s);
   series.begin_low_s = 0;
   series.first_row = series.last_row = line;
@@ -167,7 +171,7 @@ Result<Facts> gather(const Run& run) {
       (run.state == RunState::finished || run.info.ending.has_value()) && !facts.unread_end;
   RW_TRY(facts.step_rows, read_steps(run));
   RW_TRY(facts.events, read_events(run));
-  facts.seen = see_steps(facts.step_rows, facts.wall_s);
+  facts.seen = see_steps(facts.step_rows, facts.wall_s, run.info.untimed);
   facts.series = facts.seen.main;
   if (!facts.series && !facts.seen.stated_s) use_summary(facts);
   read_log_events(facts);
@@ -261,7 +265,17 @@ std::string startup_note(const Facts& facts, const Split& split) {
   return join(parts, ", ");
 }
 
+/// An imported run's files begin and end when somebody wrote them, not with the command.
+bool unseen_edge(const Facts& facts, const Share& share) {
+  constexpr double kNothing_s = 0.05;
+  return facts.run->info.imported && share.seconds < kNothing_s;
+}
+
 LedgerRow startup_row(const Facts& facts, const Split& split) {
+  if (unseen_edge(facts, split.startup)) {
+    return not_known(LedgerClass::startup, "the files do not show the command's start",
+                     "record the run with rigwise run");
+  }
   const bool seen = facts.series->begin_seen;
   LedgerRow row = known(LedgerClass::startup, split.startup, seen ? How::measured : How::derived);
   row.note = startup_note(facts, split);
@@ -350,6 +364,10 @@ LedgerRow teardown_row(const Facts& facts, const Split& split) {
                      std::string(facts.run->state == RunState::running ? "still running"
                                                                        : why_end_is_lost(facts)),
                      "");
+  }
+  if (unseen_edge(facts, split.teardown)) {
+    return not_known(LedgerClass::teardown, "the files do not show the command's end",
+                     "record the run with rigwise run");
   }
   LedgerRow row = known(LedgerClass::teardown, split.teardown, How::measured);
   row.evidence = {Evidence{"", "run.json", std::nullopt, std::nullopt, "ending"}};
@@ -465,6 +483,12 @@ std::vector<LedgerRow> rows_of(const Facts& facts, Split split) {
       split.unexplained.seconds -= moved_s;
     }
     std::erase_if(split.stalls, [](const Stall& stall) { return stall.seconds <= 0; });
+    if (facts.from_summary) {  // the totals hold them: no step stands out to have waited
+      const double moved_s = std::clamp(facts.stated_evaluation_s - split.evaluation.seconds, 0.0,
+                                        split.compute.seconds);
+      split.compute.seconds -= moved_s;
+      split.evaluation.add(moved_s);
+    }
   }
   std::map<LedgerClass, LedgerRow> rows;
   rows[LedgerClass::startup] = startup_row(facts, split);
@@ -532,7 +556,9 @@ std::vector<LedgerRow> rows_without_series(const Facts& facts) {
   }
   LedgerRow rest = known(LedgerClass::unexplained, Share{room_s, 0}, How::derived);
   rest.note = stated ? "where in the run the steps lie is not known" : why;
-  rest.would_measure = stated ? "PYTHONUNBUFFERED=1, or a terminal" : std::string(forms);
+  rest.would_measure = facts.run->info.imported ? "a log with time stamps"
+                       : stated                 ? "PYTHONUNBUFFERED=1, or a terminal"
+                                                : std::string(forms);
   at(LedgerClass::unexplained) = std::move(rest);
   return list;
 }

@@ -171,7 +171,8 @@ std::size_t distinct_instants(const Stream& stream) {
 
 }  // namespace
 
-StepsSeen see_steps(const Rows<StepRecord>& rows, double wall_s) {
+StepsSeen see_steps(const Rows<StepRecord>& rows, double wall_s,
+                    const std::vector<std::string>& untimed) {
   StepsSeen seen;
   std::map<Key, Stream> streams;
   for (std::size_t i = 0; i < rows.rows.size(); ++i) {
@@ -187,7 +188,12 @@ StepsSeen see_steps(const Rows<StepRecord>& rows, double wall_s) {
   }
   std::vector<const Stream*> usable;
   for (auto& [key, stream] : streams) {
-    look_for_bursts(stream);
+    if (std::find(untimed.begin(), untimed.end(), stream.log_file) != untimed.end()) {
+      stream.buffered = true;
+    } else {
+      look_for_bursts(stream);
+      seen.bursts = seen.bursts || stream.buffered;
+    }
     seen.share_below_1ms = std::max(seen.share_below_1ms, stream.share_below_1ms);
     if (stream.buffered) {
       if (std::find(seen.buffered.begin(), seen.buffered.end(), stream.log_file) ==

@@ -37,14 +37,17 @@ struct StepSeries {
 struct StepsSeen {
   std::optional<StepSeries> main = {};     // absent: no stream with usable instants
   std::vector<StepSeries> ranks = {};      // where two or more ranks print steps of their own
-  std::vector<std::string> buffered = {};  // streams whose lines arrived in bursts
+  std::vector<std::string> buffered = {};  // streams whose instants say nothing
+  bool bursts = false;                     // of one at least because its lines arrived in bursts
   std::optional<double> stated_s = {};     // void instants: sum of stated step times
   std::optional<std::int64_t> stated_steps = {};
   std::int64_t entries = 0;    // training entries of any kind
   double share_below_1ms = 0;  // of the worst stream, for the finding
 };
 
-StepsSeen see_steps(const Rows<StepRecord>& rows, double wall_s);
+/// `untimed`: log files that state no instants (RunInfo::untimed).
+StepsSeen see_steps(const Rows<StepRecord>& rows, double wall_s,
+                    const std::vector<std::string>& untimed = {});
 
 /// Steady time of one step and its spread, from intervals of which `lost_s` is known to be
 /// something else (checkpoint, evaluation). Median of clean intervals where there are enough, so

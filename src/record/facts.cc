@@ -289,6 +289,25 @@ std::vector<Fact> facts_of_argv(const std::vector<std::string>& argv, const std:
   return all;
 }
 
+std::vector<Fact> facts_of_settings(
+    const std::vector<std::pair<std::string, std::string>>& settings, const std::string& source) {
+  FactSet facts;
+  const bool generation = std::any_of(settings.begin(), settings.end(), [](const auto& setting) {
+    return setting.first == "min_length";
+  });
+  for (const auto& [name, value] : settings) {
+    const std::string key = setting_name(name);
+    const Spelling* spelling = spelling_of(key);
+    if (spelling == nullptr || (generation && key == "max_length")) continue;
+    if (const auto number = to_number(value); number && *number < 0) continue;
+    if (value == "null" || value == "None") continue;
+    if (auto fact = value_of(*spelling, value, true)) {
+      facts.put(spelling->key, std::move(*fact), source + ' ' + clean_text(name, 128));
+    }
+  }
+  return facts.take();
+}
+
 // ------------------------------------------------------------------------------------------------
 // hashes
 
@@ -544,7 +563,9 @@ std::optional<Fact> global_batch_of_summary(const StepRecord& summary) {
       std::abs(ratio - whole) > std::max(0.01, error))
     return std::nullopt;
   return Fact{"global_batch", number_text(whole),
-              fmt::format("{}:{} samples/s ÷ steps/s", summary.log_file, summary.log_line)};
+              summary.log_file +
+                  (summary.log_line > 0 ? ':' + std::to_string(summary.log_line) : std::string()) +
+                  " samples/s ÷ steps/s"};
 }
 
 // ------------------------------------------------------------------------------------------------

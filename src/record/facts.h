@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "rigwise/run.h"
@@ -78,6 +79,12 @@ inline constexpr std::array<std::string_view, 47> kFactKeys = {
 /// Settings that argv and the configuration files named in it state. Fast (files up to 1 MiB each,
 /// at most 8): may be called before the command starts.
 std::vector<Fact> facts_of_argv(const std::vector<std::string>& argv, const std::string& cwd);
+
+/// Settings by name as a tracker or a configuration file holds them ("learning_rate", "5e-5"); the
+/// source is "SOURCE NAME". Negative numbers say "not set"; so do lengths of a model's own
+/// generation settings (max_length beside min_length).
+std::vector<Fact> facts_of_settings(
+    const std::vector<std::pair<std::string, std::string>>& settings, const std::string& source);
 
 struct HashLimits {
   std::uint64_t max_whole_file_bytes = std::uint64_t{64} << 20;  // larger: size and 64 blocks

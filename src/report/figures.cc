@@ -380,6 +380,11 @@ std::string ending_in_words(const Run& run) {
   if (run.state == RunState::torn || !run.info.ending)
     return "torn: the record ends after " + wall + ", how it ended is not known";
   const Ending& ending = *run.info.ending;
+  if (run.info.imported && !ending.exit_status && !ending.signal) {
+    if (end_unknown(run.info) && ending.reason == kEndNotKnown)
+      return fmt::format("imported: {} on record, how it ended is not known", wall);
+    return fmt::format("imported: {} on record, {}", wall, safe(ending.reason, 120));
+  }
   if (ending.signal) {
     std::string name = safe(ending.reason, 60);
     if (name.rfind("signal ", 0) == 0) name.erase(0, 7);
@@ -394,12 +399,11 @@ std::string ending_in_words(const Run& run) {
 }
 
 Answer answer_of(const Run& run) {
-  const bool good = run.state == RunState::finished && run.info.ending &&
-                    run.info.ending->exit_status && *run.info.ending->exit_status == 0;
+  const bool good = run.state == RunState::finished && ended_well(run.info);
   return {"", safe(run.info.name, 80) + " " + ending_in_words(run) + ".",
-          good                             ? Tone::good
-          : run.state == RunState::running ? Tone::neutral
-                                           : Tone::bad};
+          good                                                      ? Tone::good
+          : run.state == RunState::running || end_unknown(run.info) ? Tone::neutral
+                                                                    : Tone::bad};
 }
 
 std::string ranks_in_words(const RunInfo& info) {

@@ -96,6 +96,27 @@ Json recorder_json(const RunInfo& info) {
   return item;
 }
 
+/// evidence.csv, where the run has one: its first rows, and how many there are.
+void put_evidence(Json& item, const Run& run) {
+  constexpr std::size_t kMost = 10000;
+  const auto read = read_evidence(run);
+  if (!read || read->rows.empty()) return;
+  Json rows = Json::array();
+  for (const Observation& row : read->rows) {
+    if (rows.size() >= kMost) break;
+    Json one = {{"source", row.source}};
+    if (row.line > 0) one["line"] = row.line;
+    put(one, "t_s", row.t_s);
+    one["subject"] = row.subject;
+    one["quantity"] = row.quantity;
+    one["value"] = json_number(row.value);
+    one["unit"] = row.unit;
+    rows.push_back(std::move(one));
+  }
+  item["evidence_rows"] = read->rows.size();
+  item["evidence"] = std::move(rows);
+}
+
 Json run_object(const Run& run, bool whole) {
   const RunInfo& info = run.info;
   const std::optional<Ending>& ending = info.ending;
@@ -143,6 +164,11 @@ Json run_object(const Run& run, bool whole) {
     item["log_reading"] = std::move(one);
   }
   if (info.statement) item["statement"] = statement_json(*info.statement);
+  if (info.imported) {
+    item["imported"] = true;
+    item["untimed"] = info.untimed;
+  }
+  put_evidence(item, run);
   return item;
 }
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "report/figures.h"
 #include "report/layout.h"
@@ -60,7 +61,7 @@ std::string state_cell(const Run& run) {
   if (!run.info.ending) return "finished";
   const Ending& ending = *run.info.ending;
   if (ending.signal) return fmt::format("signal {}", *ending.signal);
-  if (!ending.exit_status) return "status lost";
+  if (!ending.exit_status) return run.info.imported ? "imported" : "status lost";
   return fmt::format("exit {}", *ending.exit_status);
 }
 
@@ -74,6 +75,65 @@ std::string missing_cell(const Run& run) {
     text += (text.empty() ? "" : ", ") + head;
   }
   return text;
+}
+
+/// "0.071 ms", "1.1 GB/s", "98 %": a figure of evidence.csv as people read it.
+std::string figure_text(double value, const std::string& unit) {
+  if (unit == "bytes") return format_bytes(value);
+  if (unit == "bytes/s") return format_bytes(value) + "/s";
+  if (unit == "1") return format_share(value);
+  if (unit == "yes/no") return value != 0 ? "yes" : "no";
+  if (unit == "1/s") return fmt::format("{:.4g}/s", value);
+  if (unit == "count") return fmt::format("{:.10g}", value);
+  if (unit == "s" && value < 0.1) return fmt::format("{:.3g} ms", value * 1000);
+  if (unit == "s") return format_duration(value);
+  return fmt::format("{:.4g} {}", value, safe(unit, 16));
+}
+
+/// evidence.csv with one line a subject and quantity: the median where there are several.
+std::string evidence_text(const Run& run, const TextStyle& style) {
+  const auto rows = read_evidence(run);
+  if (!rows || rows->rows.empty()) return {};
+  struct Series {
+    std::vector<double> values = {};
+    std::string unit = {}, source = {};
+  };
+  std::vector<std::pair<std::pair<std::string, std::string>, Series>> shown;
+  std::map<std::pair<std::string, std::string>, std::size_t> places;
+  constexpr std::size_t kMostLines = 40;
+  std::size_t beyond = 0;
+  for (const Observation& row : rows->rows) {
+    if (row.subject.ends_with(" (since boot)")) continue;  // of the machine's life, not of the run
+    const auto key = std::pair(row.subject, row.quantity);
+    const auto [place, is_new] = places.try_emplace(key, shown.size());
+    if (is_new && shown.size() >= kMostLines) {
+      places.erase(place);
+      ++beyond;
+      continue;
+    }
+    if (is_new) shown.push_back({key, {.unit = row.unit, .source = row.source}});
+    shown[place->second].second.values.push_back(row.value);
+  }
+  Table table;
+  table.align = {Table::Align::left, Table::Align::left, Table::Align::right, Table::Align::left};
+  for (auto& [key, series] : shown) {
+    auto& values = series.values;
+    std::sort(values.begin(), values.end());
+    const double middle = (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+    std::string from = safe(series.source, 60);
+    if (values.size() > 1) from = fmt::format("median of {} · {}", values.size(), from);
+    std::string quantity = safe(key.second, 40);
+    for (const std::string_view unit : {"_bytes_per_s", "_per_s", "_bytes", "_frac", "_s"}) {
+      if (!quantity.ends_with(unit) || quantity.size() == unit.size()) continue;
+      quantity.resize(quantity.size() - unit.size());  // the figure shows it
+      break;
+    }
+    std::replace(quantity.begin(), quantity.end(), '_', ' ');
+    table.rows.push_back({safe(key.first, 40), quantity, figure_text(middle, series.unit), from});
+  }
+  std::string out = '\n' + table.text(style);
+  if (beyond > 0) out += fmt::format("  and {} more rows in evidence.csv\n", beyond);
+  return out;
 }
 
 std::string ranks_cell(const RunInfo& info) {
@@ -180,6 +240,7 @@ std::string run_text(const Run& run, const TextStyle& style) {
       facts.rows.push_back({safe(fact.key, 60), safe(fact.value, 60), safe(fact.source)});
     out += '\n' + facts.text(style);
   }
+  out += evidence_text(run, style);
   for (const std::string& text : info.warnings) out += hang("  warning  ", safe(text), width);
   for (const std::string& text : run.missing) out += hang("  missing  ", safe(text), width);
   out += '\n' + paint.grey("Next: rigwise ledger " + safe(info.name, 80)) + '\n';
