@@ -140,6 +140,32 @@ INSTANTIATE_TEST_SUITE_P(Logs, LogFixture, testing::ValuesIn(fixtures()),
                            return name;
                          });
 
+/// What today's trainers print: the same promises, at fewer places.
+TEST(LogReader, CapturedLogsInPiecesAndCut) {
+  constexpr std::size_t kStride = 101;
+  for (const auto& file : std::filesystem::directory_iterator(RIGWISE_FIXTURES "/logs/captured")) {
+    if (file.path().extension() != ".jsonl") continue;
+    const auto lines = read_file(file.path());
+    ASSERT_TRUE(lines.ok());
+    std::string_view rest = *lines;
+    while (!rest.empty()) {
+      const std::size_t end = std::min(rest.find('\n'), rest.size());
+      const auto json = parse_json(rest.substr(0, end));
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+      if (!json) continue;
+      const auto text = (*json)["log"].get<std::string>();
+      const auto whole = read_in(text, text.size() + 1);
+      EXPECT_EQ(read_in(text, 1).all(), whole.all()) << (*json)["id"];
+      for (std::size_t cut = 0; cut < text.size(); cut += kStride) {
+        if (cut > 0 && logs::is_digit(text[cut - 1])) continue;  // half a number is another number
+        EXPECT_LE(read_in(std::string_view(text).substr(0, cut), 65536).steps.size(),
+                  whole.steps.size())
+            << (*json)["id"] << " at " << cut;
+      }
+    }
+  }
+}
+
 TEST(LogReader, StreamsApartAreJoinedByTheBar) {
   // Python buffers stdout into a pipe: all entries come at the end, the bars while training.
   const auto out = read_file(RIGWISE_FIXTURES "/logs/hf_trainer/pipe-apart.out");
