@@ -50,9 +50,20 @@ Result<OpenLog> open_log(const std::string& file) {
   return log;
 }
 
-/// A NUL byte among the first bytes: no program's log.
+/// More control bytes at its beginning than a text has. One or two are no sign: models print any
+/// bytes in their samples.
 bool is_binary(std::string_view bytes) {
-  return bytes.substr(0, 8192).find('\0') != std::string_view::npos;
+  bytes = bytes.substr(0, 8192);
+  std::size_t strange = 0;
+  for (const char byte : bytes) {
+    const bool control = static_cast<unsigned char>(byte) < 0x20;
+    if (control && (byte == '\0' || std::strchr("\t\n\r\b\a\f\v\x1b", byte) == nullptr)) ++strange;
+  }
+  return strange * 50 > bytes.size();
+}
+
+bool is_utf16(std::string_view bytes) {
+  return bytes.starts_with("\xff\xfe") || bytes.starts_with("\xfe\xff");
 }
 
 /// Reads the log to its end; each batch goes to `take`. Errors: io, malformed (binary).
@@ -69,7 +80,8 @@ Status read_through(const OpenLog& log, LogReader& reader, const Take& take) {
     const std::string_view bytes(chunk.data(), static_cast<std::size_t>(count));
     if (first && is_binary(bytes)) {
       return Error{Errc::malformed, log.name + " is not text",
-                   "rigwise read takes logs as the trainer printed them"};
+                   is_utf16(bytes) ? "it is UTF-16: iconv -f utf-16 -t utf-8 LOG | rigwise read -"
+                                   : "rigwise read takes logs as the trainer printed them"};
     }
     first = false;
     reader.push_into(bytes, 0, batch);

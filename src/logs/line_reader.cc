@@ -343,7 +343,10 @@ bool LineReader::read_lines_of_their_own(Session& session, const Piece& piece,
     return true;
   }
   if (contains(text, "***** R")) trace_.fail();  // evaluation or training
-  if ((hints.banner || hints.training) && read_banner(session, piece, text)) return true;
+  if (hints.banner || hints.training) {
+    if (session.evaluation_banner) trace_.fail();  // the same words are told of the training later
+    if (read_banner(session, piece, text)) return true;
+  }
   if (!path_follows_.empty()) {  // spaCy: the path stands on the next line
     path_follows_.clear();
     if (text.size() < 512 && strip(text).find(' ') == std::string_view::npos) {

@@ -42,6 +42,7 @@ std::string text_of(const LogBatch& batch) {
     json["format"] = r.log_format;
     text += json.dump() + '\n';
   }
+  for (const Fact& fact : batch.facts) text += fact.key + '=' + fact.value + '\n';
   for (const Event& event : batch.events)
     text += std::string(to_string(event.kind)) + ' ' + event.name + '\n';
   return text;
@@ -102,6 +103,15 @@ TEST(Plans, GiveWhatReadingInFullGives) {
     }
   }
   EXPECT_GE(logs, 5u);
+}
+
+TEST(Plans, WhatTheLinesBeforeSaidCounts) {
+  // The same words speak of the evaluation, then of the training.
+  const std::string_view log =
+      "***** Running Evaluation *****\n  Num examples = 10\n  Num examples = 10\n"
+      "***** Running training *****\n  Num examples = 64\n";
+  EXPECT_EQ(read(log, true), read(log, false));
+  EXPECT_EQ(read(log, true), "data_rows=64\n");
 }
 
 TEST(Plans, DigitsAloneMakeNoOtherShape) {
