@@ -1,0 +1,46 @@
+// Any bytes through the readers of captured output: no crash, no hang, and what comes out is safe
+// to store: figures are finite, GPUs are numbered within bounds, text has no control characters.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "base/text.h"
+#include "rigwise/captured.h"
+
+namespace {
+
+void hold(bool promise, const char* what) {
+  if (promise) return;
+  std::fprintf(stderr, "broken promise: %s\n", what);
+  std::abort();
+}
+
+bool clean(const std::string& text) {
+  return rigwise::clean_text(text, text.size() + 1) == text;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
+  using namespace rigwise;
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  for (const std::string_view name : {"gpu.csv", "du -sh.txt"}) {
+    const Captured captured = read_captured(
+        name, bytes,
+        {.commands = {"nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv"}});
+    for (const auto& gpu : captured.gpus) hold(gpu.row.gpu >= 0 && gpu.row.gpu < 64, "GPU number");
+    for (const auto& [row, unix_s] : captured.observations) {
+      hold(std::isfinite(row.value), "a finite figure");
+      hold(clean(row.subject) && clean(row.quantity), "clean words");
+      hold(!unix_s || std::isfinite(*unix_s), "a finite instant");
+    }
+    for (const auto& gpu : captured.rig.gpus)
+      hold(clean(gpu.name) && clean(gpu.uuid), "clean names");
+    for (const auto& [key, value] : captured.environment.versions) {
+      hold(clean(key) && clean(value), "clean versions");
+    }
+    for (const auto& note : captured.notes) hold(clean(note), "clean notes");
+  }
+  return 0;
+}
