@@ -176,11 +176,17 @@ Clock clock_of(const std::vector<Source>& sources, const ImportOptions& options)
       training.see(source.training.last_unix_s);
       clock.local_time = clock.local_time || source.training.local_time;
     }
-    if (source.is_store) {
-      training.see(source.begin_unix_s);
-      training.see(source.end_unix_s);
-    }
     clock.local_time = clock.local_time || source.captured.local_time;
+  }
+  // A tracker knows more of the run's length than its entries; one whose times lie elsewhere tells
+  // of another attempt at the same steps.
+  for (const auto& source : sources) {
+    if (!source.is_store || !source.begin_unix_s || !source.end_unix_s) continue;
+    const bool elsewhere = training.first && (*source.end_unix_s < *training.first ||
+                                              *source.begin_unix_s > *training.last);
+    if (elsewhere) continue;
+    training.see(source.begin_unix_s);
+    training.see(source.end_unix_s);
   }
   clock.training_timed = training.first.has_value();
   if (options.start_unix_s) {
