@@ -145,8 +145,9 @@ def cost(folder, steps=int(os.environ.get("RIGWISE_BENCH_STEPS", "900")), block_
 
 
 def train_runtime(output):
-    """Seconds from first to last step, as the Hugging Face Trainer states them: 'train_runtime': '39.7' or 39.7."""
-    found = re.findall(r"'train_runtime': '?([0-9.]+)", output)
+    """Seconds of the whole training, as the Trainer's closing dict states them ('39.7' or 39.7). Its other dicts may hold a
+    train_runtime too, so far; only the closing one has samples per second."""
+    found = re.findall(r"'train_runtime': '?([0-9.]+)'?, 'train_samples_per_second'", output)
     return float(found[-1]) if found else None
 
 
@@ -167,7 +168,8 @@ def peer(folder, rounds=int(os.environ.get("RIGWISE_BENCH_ROUNDS", "8")), steps=
         for name in names[number % 3:] + names[:number % 3]:
             done = subprocess.run(forms[name], cwd=folder, capture_output=True, text=True,
                                   env=dict(os.environ, RIGWISE_RUNS=str(folder / "runs")))
-            took = train_runtime(done.stdout + done.stderr)
+            kept = sorted((folder / "traceml").glob("*/nodes/node_0/training.stdout.log")) if name == "TraceML" else []
+            took = train_runtime(done.stdout + done.stderr + "".join(f.read_text(errors="replace") for f in kept[-1:]))
             if done.returncode != 0 or took is None:
                 print(f"peer: {name}: exit {done.returncode}, no train_runtime: {done.stderr[-400:]}")
                 return
