@@ -9,11 +9,15 @@ namespace {
 
 constexpr std::size_t kMaxEntries = 64;
 constexpr std::size_t kMaxKey = 72;
+constexpr std::size_t kMaxBareKey = 28;
 constexpr int kMaxPairs = 512;
 
 bool is_evaluation_word(std::string_view word) {
-  for (const std::string_view known : {"eval", "evaluation", "evaluating", "validation", "validate",
-                                       "validating", "valid", "val", "test", "testing", "dev"})
+  static constexpr std::string_view kKnown[] = {
+      "eval",  "evaluation", "evaluating", "validation", "validate", "validating",
+      "valid", "val",        "test",       "testing",    "dev"};
+  if (word.size() < 3 || !contains("eEvVtTdD", word.substr(0, 1))) return false;
+  for (const std::string_view known : kKnown)
     if (equals_word(word, known)) return true;
   return false;
 }
@@ -90,7 +94,8 @@ KeyText key_of(std::string_view region) {
   if (from == low && low > 0 && !cut) return out;  // prose
   std::string_view key = region.substr(from);
   while (!key.empty() && !is_word(key.front())) key.remove_prefix(1);
-  for (const std::string_view level : {"INFO ", "DEBUG ", "WARNING "})
+  static constexpr std::string_view kLevels[] = {"INFO ", "DEBUG ", "WARNING "};
+  for (const std::string_view level : kLevels)
     if (key.starts_with(level)) key = strip(key.substr(level.size()));
   out.key = key;
   out.before = region.substr(0, region.size() - key.size());
@@ -341,7 +346,9 @@ void PairReader::take_value(const Token& token) {
       unit_only(token);
     return;
   }
-  Meaning meaning = meanings_.of(found.key);
+  // Long words without a sign behind them are prose; only a counter may end it.
+  const bool prose = !found.strong && found.key.size() > kMaxBareKey;
+  Meaning meaning = prose ? Meaning{} : meanings_.of(found.key);
   if (meaning.figure == Figure::none && !context_.empty() && found.key.size() < 24) {
     std::string joined(context_);
     joined += ' ';

@@ -127,25 +127,26 @@ void Trace::told(const Bar& bar, std::string_view text) {
 
 PlanCache::PlanCache()
     : plans_(std::make_unique<std::array<Plan, kPlans>>()),
-      nothings_(std::make_unique<std::array<Signature, kNothings>>()) {}
+      names_(std::make_unique<std::array<Signature, kPlans>>()),
+      nothings_(std::make_unique<std::array<std::uint64_t, kNothings>>()) {}
 
 const Plan* PlanCache::find(const Signature& signature) const {
-  const Plan& plan = (*plans_)[signature.a % kPlans];
-  return plan.signature == signature ? &plan : nullptr;
+  const std::size_t slot = signature.a % kPlans;
+  return (*names_)[slot] == signature ? &(*plans_)[slot] : nullptr;
 }
 
 bool PlanCache::is_nothing(const Signature& signature) const {
-  return (*nothings_)[signature.a % kNothings] == signature;
+  return (*nothings_)[signature.a % kNothings] == signature.b;
 }
 
 void PlanCache::keep(const Plan& plan, const Signature& signature) {
-  Plan& slot = (*plans_)[signature.a % kPlans];
-  slot = plan;
-  slot.signature = signature;
+  const std::size_t slot = signature.a % kPlans;
+  (*plans_)[slot] = plan;
+  (*names_)[slot] = signature;
 }
 
 void PlanCache::keep_nothing(const Signature& signature) {
-  (*nothings_)[signature.a % kNothings] = signature;
+  (*nothings_)[signature.a % kNothings] = signature.b;
 }
 
 bool follow(const Plan& plan, std::string_view text, Entry& entry) {

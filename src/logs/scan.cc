@@ -91,41 +91,44 @@ Shape shape_of(std::string_view text) {
   return static_cast<Shape>(a | b | c | d);
 }
 
+namespace {
+
+/// Two letters in a row, and what they hint at.
+struct Pair {
+  char first, second;
+  std::uint8_t hint;
+};
+constexpr std::uint8_t kSaves = 1, kBanner = 2, kTraining = 4, kBetter = 8;
+constexpr std::array<Pair, 8> kPairs = {{{'a', 'v', kSaves},
+                                         {'A', 'V', kSaves},
+                                         {'i', 'z', kBanner},
+                                         {'N', 'u', kBanner},
+                                         {'e', 'p', kBanner},
+                                         {'a', 'r', kBanner},
+                                         {'n', 'g', kTraining},
+                                         {'c', 'h', kBetter}}};
+constexpr auto kBySecond = [] {
+  std::array<Pair, 256> table{};
+  for (const Pair& pair : kPairs) table[static_cast<unsigned char>(pair.second)] = pair;
+  return table;
+}();
+
+}  // namespace
+
 Hints hints_of(std::string_view text) {
-  Hints hints;
+  std::uint8_t found = 0;
   char before = ' ';
   for (const char byte : text) {
-    switch (byte) {
-      case 'v':
-        hints.saves = hints.saves || before == 'a';
-        hints.better = hints.better || before == 'o';
-        break;
-      case 'V':
-        hints.saves = hints.saves || before == 'A';
-        break;
-      case 'z':
-        hints.banner = hints.banner || before == 'i';
-        break;
-      case 'u':
-        hints.banner = hints.banner || before == 'N';
-        break;
-      case 'p':
-        hints.banner = hints.banner || before == 'e';
-        break;
-      case 'r':
-        hints.banner = hints.banner || before == 'a';
-        break;
-      case 'g':
-        hints.training = hints.training || before == 'n';
-        break;
-      case 'h':
-        hints.better = hints.better || before == 'c';
-        break;
-      default:
-        break;
-    }
+    const Pair& pair = kBySecond[static_cast<unsigned char>(byte)];
+    found |= pair.first == before ? pair.hint : std::uint8_t{0};
+    if (byte == 'v' && before == 'o') found |= kBetter;  // "improved"
     before = byte;
   }
+  Hints hints;
+  hints.saves = (found & kSaves) != 0;
+  hints.banner = (found & kBanner) != 0;
+  hints.training = (found & kTraining) != 0;
+  hints.better = (found & kBetter) != 0;
   return hints;
 }
 
