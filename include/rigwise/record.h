@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "rigwise/logs.h"
 #include "rigwise/result.h"
 #include "rigwise/run.h"
 
@@ -27,6 +28,7 @@ struct RecordOptions {
   double interval_s = 1;
   bool detach = false;
   std::optional<Statement> statement = {};
+  std::vector<LogPattern> patterns = {};  // the user's own, for lines of their trainer
   std::filesystem::path host_root = "/";  // a recorded machine, in tests
 };
 

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "base/json.h"
+#include "cli/lab_patterns.h"
 #include "cli/verbs.h"
 #include "rigwise/ledger.h"
 #include "rigwise/record.h"
@@ -66,6 +67,12 @@ int cmd_run(const RunArgs& args) {
   } else {  // a slip in lab.toml must not keep anybody from training
     std::fprintf(stderr, "rigwise: %s\n  the run goes on without a sealed statement\n",
                  statement.error().message.c_str());
+  }
+  if (auto patterns = lab_patterns(lab_path(args.lab))) {
+    options.patterns = std::move(*patterns);
+  } else if (statement) {  // else the file's trouble was told above
+    std::fprintf(stderr, "rigwise: %s\n  the run goes on without these patterns\n",
+                 patterns.error().message.c_str());
   }
   const RecordOutcome outcome = record_run(options);
   if (args.json) {

@@ -85,8 +85,9 @@ struct LogStream {
   LogTail tail;
   LogReader reader;
   SecretScanner scanner;
-  LogStream(const std::filesystem::path& dir, const std::string& name, const Secrets& secrets)
-      : tail(dir, name), reader(layout::log_file(name)), scanner(secrets) {}
+  LogStream(const std::filesystem::path& dir, const std::string& name, const Secrets& secrets,
+            const std::vector<LogPattern>& patterns)
+      : tail(dir, name), reader(layout::log_file(name), patterns), scanner(secrets) {}
 };
 
 class Recorder {
@@ -205,9 +206,9 @@ void Recorder::start_sampling() {
   asked_by_ = asked.launcher;
   static_cast<void>(writer_->update(info_).ok());
 
-  out_ = std::make_unique<LogStream>(writer_->dir(), "out", secrets_);
+  out_ = std::make_unique<LogStream>(writer_->dir(), "out", secrets_, options_.patterns);
   if (launch_.err_is_apart) {
-    err_ = std::make_unique<LogStream>(writer_->dir(), "err", secrets_);
+    err_ = std::make_unique<LogStream>(writer_->dir(), "err", secrets_, options_.patterns);
     out_->reader.join(err_->reader);
   }
   CheckpointWatchOptions watch;
