@@ -142,6 +142,13 @@ std::vector<const StepRecord*> of_one_rank(const ReportRun& run) {
   return records;
 }
 
+/// An imported log may state no instants: its rows have no place on a time axis.
+bool is_timed(const ReportRun& run, const StepRecord& record) {
+  if (run.run == nullptr) return true;
+  const auto& untimed = run.run->info.untimed;
+  return std::find(untimed.begin(), untimed.end(), record.log_file) == untimed.end();
+}
+
 /// Seconds a step between receive times of successive step numbers of one kind of record.
 std::vector<Point> between_steps(const std::vector<const StepRecord*>& records, RecordKind kind) {
   std::vector<Point> points;
@@ -187,7 +194,7 @@ std::optional<double> global_batch(const ReportRun& run) {
 /// A log entry that carries a loss, with the last step number that the log had shown by then.
 struct LossEntry {
   double t_s = 0, value = 0;
-  bool evaluation = false;
+  bool evaluation = false, timed = true;
   std::optional<double> step = {}, tokens = {};
 };
 
@@ -201,7 +208,8 @@ std::vector<LossEntry> loss_entries(const ReportRun& run) {
     const bool evaluation = record->kind == RecordKind::eval;
     const std::optional<double> value = evaluation ? record->eval_loss : record->loss;
     if (!value || (!evaluation && record->kind != RecordKind::train)) continue;
-    entries.push_back({record->t_s, *value, evaluation, step, record->tokens_seen});
+    entries.push_back(
+        {record->t_s, *value, evaluation, is_timed(run, *record), step, record->tokens_seen});
   }
   return entries;
 }
@@ -211,11 +219,11 @@ void count_bad(Panel& panel, const std::vector<LossEntry>& entries) {
   double first_t = 0;
   for (const LossEntry& entry : entries) {
     if (std::isfinite(entry.value)) continue;
-    if (bad++ == 0) first_t = entry.t_s;
+    if (bad++ == 0) first_t = entry.timed ? entry.t_s : -1;
   }
   if (bad > 0) {
-    panel.note = fmt::format("{} of {} losses are nan or inf, the first at {:.0f} s", bad,
-                             entries.size(), first_t);
+    panel.note = fmt::format("{} of {} losses are nan or inf", bad, entries.size());
+    if (first_t >= 0) panel.note += fmt::format(", the first at {:.0f} s", first_t);
   }
 }
 
@@ -268,7 +276,13 @@ std::vector<Point> thin(const std::vector<Point>& points, std::size_t max_points
 
 Panel step_times(const ReportRun& run) {
   Panel panel{"step_time", "", {}};
-  const auto records = of_one_rank(run);
+  auto records = of_one_rank(run);
+  if (std::erase_if(records, [&](const StepRecord* record) { return !is_timed(run, *record); }) >
+          0 &&
+      records.empty()) {
+    panel.note = "the log states no instants, so nothing can be drawn over time";
+    return panel;
+  }
   std::vector<Point> stated, rates;
   for (const StepRecord* record : records) {
     if (record->kind != RecordKind::train) continue;
@@ -302,9 +316,11 @@ Panel losses(const ReportRun& run) {
   Panel panel{"loss", "", {}};
   const auto entries = loss_entries(run);
   std::vector<Point> training, evaluation;
-  for (const LossEntry& entry : entries)
+  for (const LossEntry& entry : entries) {
+    if (!entry.timed) continue;
     add_sample(entry.evaluation ? evaluation : training, entry.t_s, entry.value,
                std::numeric_limits<double>::infinity());
+  }
   count_bad(panel, entries);
   add_series(panel, "training", std::move(training));
   add_series(panel, "evaluation", std::move(evaluation));

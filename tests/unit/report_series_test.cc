@@ -73,6 +73,25 @@ TEST(ReportSeries, StatedStepTimesBeatReceiveTimes) {
   EXPECT_NE(panel.note.find("states"), std::string::npos);
 }
 
+TEST(ReportSeries, RowsWithoutInstantsHaveNoPlaceInTime) {
+  rigwise::Run imported;
+  imported.info.untimed = {"log/out.log"};
+  ReportRun run;
+  run.run = &imported;
+  for (int i = 1; i <= 4; ++i) {
+    run.steps.rows.push_back(train(0, i, i == 2 ? std::nan("") : 2));
+    run.steps.rows.back().step_time_s = 1.5;
+    run.steps.rows.back().log_file = "log/out.log";
+  }
+  const Panel times = step_times(run);
+  EXPECT_TRUE(times.series.empty());
+  EXPECT_NE(times.note.find("no instants"), std::string::npos);
+  const Panel loss = losses(run);
+  EXPECT_TRUE(loss.series.empty() || loss.series[0].points.empty());
+  EXPECT_EQ(loss.note, "1 of 4 losses are nan or inf");
+  EXPECT_EQ(losses_seen(run, LossBasis::steps).series[0].points.size(), 4U);
+}
+
 TEST(ReportSeries, ReceiveTimesOverSeveralSteps) {
   ReportRun run;  // an entry every 10 steps
   for (int i = 1; i <= 5; ++i) run.steps.rows.push_back(train(20.0 * i, 10 * i, 2));
