@@ -1,4 +1,5 @@
-// open + ledger + report of one recorded run, timed part by part: open_and_report RUN_DIR REPORT.html
+// open + ledger + report of one recorded run, timed part by part: open_and_report RUN_DIR
+// REPORT.html
 #include <sys/resource.h>
 
 #include <cstdio>
@@ -48,9 +49,10 @@ int main(int argc, char** argv) {
   const double end_s = monotonic_s();
   rusage usage = {};
   ::getrusage(RUSAGE_SELF, &usage);
-  std::printf("{\"open_s\": %.4f, \"ledger_s\": %.4f, \"report_s\": %.4f, \"total_s\": %.4f, "
-              "\"peak_rss_mib\": %.1f, \"html_bytes\": %zu}\n",
-              opened_s - start_s, ledger_s - opened_s, end_s - ledger_s, end_s - start_s,
-              static_cast<double>(usage.ru_maxrss) / 1024, html.size());
+  std::printf(
+      "{\"open_s\": %.4f, \"ledger_s\": %.4f, \"report_s\": %.4f, \"total_s\": %.4f, "
+      "\"peak_rss_mib\": %.1f, \"html_bytes\": %zu}\n",
+      opened_s - start_s, ledger_s - opened_s, end_s - ledger_s, end_s - start_s,
+      static_cast<double>(usage.ru_maxrss) / 1024, html.size());
   return written ? 0 : 1;
 }

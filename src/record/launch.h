@@ -49,8 +49,8 @@ struct Launch {
   bool err_joins_out = false;  // the user's stdout and stderr are one open file
   bool err_is_apart = false;   // stderr has a log of its own
   bool out_closed = false, err_closed = false, in_closed = false;  // as we were started
-  bool in_from_terminal = false;  // descriptor 0 is the new terminal too
-  Fd user_terminal = {};          // own_terminal, not detached: to read keys, set modes
+  bool in_from_terminal = false;           // descriptor 0 is the new terminal too
+  Fd user_terminal = {};                   // own_terminal, not detached: to read keys, set modes
   std::optional<termios> user_modes = {};  // as they were before we took the terminal over
   pid_t front_pid = 0, front_group = 0;
   SignalState original_signals = {};
