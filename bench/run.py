@@ -152,7 +152,10 @@ def train_runtime(output):
 
 
 def peer(folder, rounds=int(os.environ.get("RIGWISE_BENCH_ROUNDS", "8")), steps=120):
-    """Whole runs in turn, plain, under rigwise and under TraceML; the same script, unedited."""
+    """Whole runs in turn, plain, under rigwise and under TraceML; the same script, unedited.
+
+    TraceML starts it through torchrun, where accelerate gives a lone rank all cores unless OMP_NUM_THREADS is set: it is.
+    """
     python, traceml = python_with_torch(), os.environ.get("RIGWISE_TRACEML")
     if python is None or traceml is None:
         print("peer: skipped, needs RIGWISE_PYTHON (torch, transformers, peft) and RIGWISE_TRACEML=/path/to/traceml,"
@@ -167,7 +170,7 @@ def peer(folder, rounds=int(os.environ.get("RIGWISE_BENCH_ROUNDS", "8")), steps=
     for number in range(rounds):
         for name in names[number % 3:] + names[:number % 3]:
             done = subprocess.run(forms[name], cwd=folder, capture_output=True, text=True,
-                                  env=dict(os.environ, RIGWISE_RUNS=str(folder / "runs")))
+                                  env=dict(os.environ, RIGWISE_RUNS=str(folder / "runs"), OMP_NUM_THREADS="1"))
             kept = sorted((folder / "traceml").glob("*/nodes/node_0/training.stdout.log")) if name == "TraceML" else []
             took = train_runtime(done.stdout + done.stderr + "".join(f.read_text(errors="replace") for f in kept[-1:]))
             if done.returncode != 0 or took is None:
