@@ -51,4 +51,9 @@ std::optional<T> get(const Json& object, const char* key) {
 /// Errors: malformed, with byte position and what was expected.
 Result<Json> parse_json(std::string_view text);
 
+/// The same for a file that somebody else's program wrote. Its size, its depth (64) and the members
+/// of one object (4,000) are bounded before it is parsed: an ordered object's cost grows with the
+/// square of its members. Errors: malformed.
+Result<Json> parse_foreign_json(std::string_view text, std::size_t most_bytes);
+
 }  // namespace rigwise

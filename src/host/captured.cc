@@ -94,36 +94,11 @@ const Form* form_at(const Lines& lines, std::size_t at, std::string_view command
   return nullptr;
 }
 
-/// Reads a document that is JSON as a whole. Depth and members are bounded before it is parsed: a
-/// parser's cost grows with their square.
-bool is_modest_json(std::string_view text) {
-  constexpr std::size_t kMostDepth = 64, kMostMembers = 4000;
-  std::vector<std::pair<char, std::size_t>> open;
-  bool quoted = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c == '\\') ++i;
-      if (c == '"') quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '{' || c == '[') {
-      if (open.size() >= kMostDepth) return false;
-      open.emplace_back(c, 0);
-    } else if (c == '}' || c == ']') {
-      if (!open.empty()) open.pop_back();
-    } else if (c == ',' && !open.empty() && open.back().first == '{') {
-      if (++open.back().second > kMostMembers) return false;
-    }
-  }
-  return true;
-}
-
+/// Reads a document that is JSON as a whole.
 bool read_json(std::string_view text, Sink& sink) {
   const auto first = text.find_first_not_of(" \t\r\n");
   if (first == std::string_view::npos || (text[first] != '{' && text[first] != '[')) return false;
-  if (text.size() > kMostJsonBytes || !is_modest_json(text)) return false;
-  const auto json = parse_json(text);
+  const auto json = parse_foreign_json(text, kMostJsonBytes);
   if (!json || !(json->is_object() || json->is_array())) return false;
   struct JsonForm {
     std::string_view name;

@@ -121,31 +121,6 @@ void add_settings(const Json& json, const std::string& prefix, MetricStore& stor
   }
 }
 
-Result<Json> parse_modest_json(std::string_view text) {
-  constexpr std::size_t kMostDepth = 64, kMostMembers = 4000, kMostBytes = std::size_t{64} << 20;
-  const Error bad{Errc::malformed, "not a JSON document of this kind"};
-  if (text.size() > kMostBytes) return bad;
-  std::vector<std::pair<char, std::size_t>> open;
-  bool quoted = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c == '\\') ++i;
-      if (c == '"') quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '{' || c == '[') {
-      if (open.size() >= kMostDepth) return bad;
-      open.emplace_back(c, 0);
-    } else if (c == '}' || c == ']') {
-      if (!open.empty()) open.pop_back();
-    } else if (c == ',' && !open.empty() && open.back().first == '{') {
-      if (++open.back().second > kMostMembers) return bad;
-    }
-  }
-  return parse_json(text);
-}
-
 // ------------------------------------------------------------------------------------- protobuf
 
 std::optional<std::uint64_t> take_varint(std::string_view& bytes) {
@@ -292,7 +267,7 @@ MetricStore read_mlflow(const std::vector<MlflowMetric>& metrics, std::string_vi
 // ---------------------------------------------------------------------------------- trainer state
 
 Result<MetricStore> read_trainer_state(std::string_view text) {
-  RW_TRY(const Json json, stores::parse_modest_json(text));
+  RW_TRY(const Json json, parse_foreign_json(text, stores::kMostJsonBytes));
   const auto history = json.is_object() ? json.find("log_history") : json.end();
   if (!json.is_object() || history == json.end() || !history->is_array()) {
     return Error{Errc::malformed, "no log_history in it"};
@@ -334,7 +309,7 @@ Result<MetricStore> read_trainer_state(std::string_view text) {
 // summary
 
 Result<MetricStore> read_wandb_summary(std::string_view text) {
-  RW_TRY(const Json json, stores::parse_modest_json(text));
+  RW_TRY(const Json json, parse_foreign_json(text, stores::kMostJsonBytes));
   if (!json.is_object()) return Error{Errc::malformed, "not an object of last values"};
   MetricStore store = {.kind = "wandb summary"};
   stores::Grouper grouper(store);

@@ -46,8 +46,7 @@ bool is_system_name(std::string_view name);
 /// The trainer's own count of steps, which beats the tracker's count of calls.
 bool is_step_name(std::string_view name);
 
-/// JSON that is safe to parse: nesting and the members of one object are bounded.
-Result<Json> parse_modest_json(std::string_view text);
+inline constexpr std::size_t kMostJsonBytes = std::size_t{64} << 20;
 
 // ------------------------------------------------------------------------------------- protobuf
 

@@ -150,8 +150,8 @@ void take_text(const std::string& tag, const std::string& text, MetricStore& sto
   if (tag.find("args") == std::string::npos && tag.find("hparams") == std::string::npos) return;
   const auto open = text.find('{');
   if (open == std::string::npos) return;
-  if (const auto json =
-          parse_modest_json(std::string_view(text).substr(open, text.rfind('}') - open + 1))) {
+  if (const auto json = parse_foreign_json(
+          std::string_view(text).substr(open, text.rfind('}') - open + 1), kMostJsonBytes)) {
     add_settings(*json, "", store);
   }
 }
@@ -280,7 +280,7 @@ void take_config(std::string_view bytes, MetricStore& store) {
     if (item.key.empty() || item.key.starts_with("_wandb") ||
         store.settings.size() >= kMostSettings)
       continue;
-    const auto json = parse_modest_json(item.json);
+    const auto json = parse_foreign_json(item.json, kMostJsonBytes);
     if (!json) continue;
     if (json->is_object()) {
       add_settings(*json, item.key + '.', store);
