@@ -26,6 +26,9 @@ RESULT_TYPES = {"ledger": {"compare", "decide", "report"}, "compare": {"decide",
 HEADER_OF = {"result": "base", "units": "base", "finding": "run", "captured": "host", "logs_stores": "logs",
              "import": "record"}
 INCLUDE = re.compile(r'^\s*#include\s+"([^"]+)"', re.M)
+# The half of the engine that knows no libtorch: folder of engine/ -> folders of engine/ that it may include besides base.
+ENGINE_MAY_INCLUDE = {"files": {"files"}, "text": {"files", "text"}, "data": {"files", "text", "data"}}
+TORCH = re.compile(r'^\s*#include\s+<((?:torch|ATen|c10)/[^>]+)>', re.M)
 
 
 def owner(include):
@@ -40,6 +43,8 @@ def main(root):
     bad = []
     for path in sorted((root / "src").rglob("*.[ch]*")):
         module = path.relative_to(root / "src").parts[0]
+        bad += [f"{path.relative_to(root)}: nothing in src/ includes {i}" for i in INCLUDE.findall(path.read_text())
+                if i.startswith("engine/")]
         if module == "cli":
             continue
         if module not in MAY_INCLUDE:
@@ -53,6 +58,14 @@ def main(root):
             if public and module in RESULT_TYPES.get(other, ()):
                 continue
             bad.append(f"{path.relative_to(root)}: {module} may not include {include}")
+    for folder, others in ENGINE_MAY_INCLUDE.items():
+        for path in sorted((root / "engine" / folder).rglob("*.[ch]*")):
+            text = path.read_text()
+            allowed = tuple(f"engine/{other}/" for other in others)
+            for include in INCLUDE.findall(text):
+                if owner(include) != "base" and not include.startswith(allowed):
+                    bad.append(f"{path.relative_to(root)}: engine/{folder} may not include {include}")
+            bad += [f"{path.relative_to(root)}: engine/{folder} knows no libtorch: <{i}>" for i in TORCH.findall(text)]
     print("\n".join(bad) or "include table: every #include is allowed")
     return 1 if bad else 0
 

@@ -96,11 +96,13 @@ Status write_file_atomic(const std::filesystem::path& path, std::string_view byt
     return io_error(temporary, "write", error);
   }
   fd.reset();
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    const int error = errno;
-    ::unlink(temporary.c_str());
-    return io_error(path, "replace", error);
-  }
+  auto replaced = replace_file(temporary, path);
+  if (!replaced) ::unlink(temporary.c_str());
+  return replaced;
+}
+
+Status replace_file(const std::filesystem::path& temporary, const std::filesystem::path& path) {
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return io_error(path, "replace", errno);
   const auto parent = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
   const Fd folder(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder.valid())

@@ -40,6 +40,10 @@ Result<std::string> read_file(const std::filesystem::path& path,
 /// new ones.
 Status write_file_atomic(const std::filesystem::path& path, std::string_view bytes);
 
+/// The last step of a crash-safe write: `temporary`, written and synced, takes the place of `path`
+/// on the same file system, and the folder is synced. On an error `temporary` is still there.
+Status replace_file(const std::filesystem::path& temporary, const std::filesystem::path& path);
+
 /// Writes all of `bytes`, over short writes and EINTR. Returns how many were written (all, unless
 /// errno says why not).
 std::size_t write_all(int fd, std::string_view bytes);
