@@ -46,6 +46,12 @@ bool read_banner(Session& session, const Piece& piece, std::string_view text) {
     return false;
   }
   if (text.size() > 1024) return false;
+  constexpr std::string_view kResumed = "Continuing training from global step ";
+  if (const std::size_t at = text.find(kResumed); at != std::string_view::npos) {
+    const std::string_view rest = strip(text.substr(at + kResumed.size()));
+    session.fact("resume", "step " + std::string(rest.substr(0, 20)), piece);
+    return true;
+  }
   if (!contains(text, "atch size") && !contains(text, "Num ") && !contains(text, "steps") &&
       !contains(text, "param"))
     return false;
@@ -58,11 +64,6 @@ bool read_banner(Session& session, const Piece& piece, std::string_view text) {
       session.fact(phrase.key, std::move(*value), piece);
       found = true;
     }
-  }
-  const std::size_t resumed = text.find("Continuing training from global step ");
-  if (resumed != std::string_view::npos) {
-    session.fact("resume", "step " + std::string(trim(text.substr(resumed + 37, 20))), piece);
-    found = true;
   }
   return found;
 }

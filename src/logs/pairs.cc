@@ -16,7 +16,9 @@ bool is_evaluation_word(std::string_view word) {
   static constexpr std::string_view kKnown[] = {
       "eval",  "evaluation", "evaluating", "validation", "validate", "validating",
       "valid", "val",        "test",       "testing",    "dev"};
-  if (word.size() < 3 || !contains("eEvVtTdD", word.substr(0, 1))) return false;
+  if (word.size() < 3) return false;
+  const char first = static_cast<char>(word[0] | 0x20);
+  if (first != 'e' && first != 'v' && first != 't' && first != 'd') return false;
   for (const std::string_view known : kKnown)
     if (equals_word(word, known)) return true;
   return false;
@@ -177,20 +179,19 @@ void PairReader::read(std::string_view text, const Entry& base) {
 
 /// A segment that held no number: a word in it may say what the line is about.
 void PairReader::close_segment(std::size_t at) {
-  if (at > segment_) {
-    const std::string_view segment = strip(text_.substr(segment_, at - segment_));
-    // "evaluator INFO: Validation Results"; but not "val: n/a"
-    const std::string_view said = strip(segment.substr(segment.find_last_of(":=") + 1));
-    if (!said.empty() && segment.size() <= 60) {
-      if (is_evaluation_word(first_word(said)) && is_word(said[0])) entry().evaluation = true;
-      if (text_[at] == '|' && segment.size() <= 24) {
-        std::string_view last = segment.substr(segment.rfind(']') + 1);
-        context_ = contains(segment, "mem") ? strip(last.substr(last.rfind(") m") + 1))
-                                            : std::string_view{};
-      }
-    }
-  }
+  const std::string_view segment = strip(text_.substr(segment_, std::max(at, segment_) - segment_));
   segment_ = at + 1;
+  if (segment.empty() || segment.size() > 60) return;
+  std::size_t from = segment.size();
+  while (from > 0 && segment[from - 1] != ':' && segment[from - 1] != '=') --from;
+  const std::string_view said = strip(segment.substr(from));
+  if (said.empty()) return;  // "val: n/a"
+  // "evaluator INFO: Validation Results"
+  if (is_word(said[0]) && is_evaluation_word(first_word(said))) entry().evaluation = true;
+  if (text_[at] != '|' || segment.size() > 24) return;
+  const std::string_view last = segment.substr(segment.rfind(']') + 1);
+  context_ =
+      contains(segment, "mem") ? strip(last.substr(last.rfind(") m") + 1)) : std::string_view{};
 }
 
 /// Whether a number that is a value begins here; not the 3 of "top3", "2.5-7B" or "checkpoint-156".
@@ -447,8 +448,9 @@ bool PairReader::name_behind(const Token& token) {
   const char first = token.begin > 0 ? text_[token.begin - 1] : ',';
   if (token.end + 3 > text_.size() || text_[token.end] != ' ' || !is_blank(first)) return false;
   std::string_view rest = text_.substr(token.end + 1, 16);
-  const std::size_t end = rest.find_first_of(",|;");
-  if (end == std::string_view::npos) return false;
+  std::size_t end = 0;
+  while (end < rest.size() && rest[end] != ',' && rest[end] != '|' && rest[end] != ';') ++end;
+  if (end == rest.size()) return false;
   rest = rest.substr(0, end);
   Meaning meaning = meanings_.of(rest);
   if (meaning.figure != Figure::loss && meaning.figure != Figure::lr) return false;

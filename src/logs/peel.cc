@@ -125,12 +125,14 @@ std::optional<int> peel(std::string_view& text) {
 }
 
 bool has_written_controls(std::string_view text) {
-  const auto holds = [text](char byte, std::string_view what) {
-    return !text.empty() && std::memchr(text.data(), byte, text.size()) != nullptr &&
-           text.find(what) != std::string_view::npos;
+  const auto holds = [text](char byte) {
+    return std::memchr(text.data(), byte, text.size()) != nullptr;
   };
-  return holds('#', "#0") || holds('^', "^[[") || holds('^', "^M") || holds('\\', "\\x1b[") ||
-         holds('\\', "\\033[") || holds('\\', "\\u001b[");
+  if (text.empty()) return false;
+  if (holds('#') && contains(text, "#0")) return true;
+  if (holds('^') && (contains(text, "^[[") || contains(text, "^M"))) return true;
+  return holds('\\') &&
+         (contains(text, "\\x1b[") || contains(text, "\\033[") || contains(text, "\\u001b["));
 }
 
 void restore_controls(std::string_view text, std::string& out) {

@@ -5,6 +5,10 @@
 #include <cstring>
 #include <limits>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "base/text.h"
 
 namespace rigwise::logs {
@@ -93,37 +97,60 @@ Shape shape_of(std::string_view text) {
 
 namespace {
 
-/// Two letters in a row, and what they hint at.
-struct Pair {
-  char first, second;
+/// Letters in a row, and what they hint at. A third letter of 0: any.
+struct Needle {
+  char first, second, third;
   std::uint8_t hint;
 };
 constexpr std::uint8_t kSaves = 1, kBanner = 2, kTraining = 4, kBetter = 8;
-constexpr std::array<Pair, 8> kPairs = {{{'a', 'v', kSaves},
-                                         {'A', 'V', kSaves},
-                                         {'i', 'z', kBanner},
-                                         {'N', 'u', kBanner},
-                                         {'e', 'p', kBanner},
-                                         {'a', 'r', kBanner},
-                                         {'n', 'g', kTraining},
-                                         {'c', 'h', kBetter}}};
-constexpr auto kBySecond = [] {
-  std::array<Pair, 256> table{};
-  for (const Pair& pair : kPairs) table[static_cast<unsigned char>(pair.second)] = pair;
-  return table;
-}();
+constexpr Needle kNeedles[] = {
+    {'a', 'v', 0, kSaves},       // save, saving
+    {'A', 'V', 0, kSaves},       //
+    {'i', 'z', 'e', kBanner},    // batch size
+    {'N', 'u', 'm', kBanner},    // Num examples
+    {'e', 'p', 's', kBanner},    // steps
+    {'a', 'r', 'a', kBanner},    // params
+    {'r', 'a', 'i', kTraining},  // training
+    {'R', 'u', 'n', kTraining},  // ***** Running
+    {'r', 'o', 'v', kBetter},    // improved
+    {'e', 'a', 'c', kBetter},    // reached
+};
+
+/// The hints whose letters begin at one of the sixteen bytes at `at`; two more can be read.
+std::uint8_t hints_at(const char* at) {
+  std::uint8_t found = 0;
+#if defined(__SSE2__)
+  const auto load = [](const char* from) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  };
+  const __m128i first = load(at), second = load(at + 1), third = load(at + 2);
+  for (const Needle& needle : kNeedles) {
+    __m128i here = _mm_and_si128(_mm_cmpeq_epi8(first, _mm_set1_epi8(needle.first)),
+                                 _mm_cmpeq_epi8(second, _mm_set1_epi8(needle.second)));
+    if (needle.third != 0)
+      here = _mm_and_si128(here, _mm_cmpeq_epi8(third, _mm_set1_epi8(needle.third)));
+    if (_mm_movemask_epi8(here) != 0) found |= needle.hint;
+  }
+#else
+  for (int i = 0; i < 16; ++i)
+    for (const Needle& needle : kNeedles)
+      if (at[i] == needle.first && at[i + 1] == needle.second &&
+          (needle.third == 0 || at[i + 2] == needle.third))
+        found |= needle.hint;
+#endif
+  return found;
+}
 
 }  // namespace
 
 Hints hints_of(std::string_view text) {
   std::uint8_t found = 0;
-  char before = ' ';
-  for (const char byte : text) {
-    const Pair& pair = kBySecond[static_cast<unsigned char>(byte)];
-    found |= pair.first == before ? pair.hint : std::uint8_t{0};
-    if (byte == 'v' && before == 'o') found |= kBetter;  // "improved"
-    before = byte;
-  }
+  std::size_t at = 0;
+  for (; at + 18 <= text.size(); at += 16) found |= hints_at(text.data() + at);
+  std::array<char, 18 + 16> rest{};  // up to 17 bytes
+  std::memcpy(rest.data(), text.data() + at, text.size() - at);
+  found |= hints_at(rest.data());
+  found |= hints_at(rest.data() + 16);
   Hints hints;
   hints.saves = (found & kSaves) != 0;
   hints.banner = (found & kBanner) != 0;

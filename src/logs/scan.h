@@ -68,12 +68,12 @@ inline char lower_byte(char byte) {
 
 Shape shape_of(std::string_view text);
 
-/// Words that some readers look for, as far as a pair of letters tells: most lines have none of
-/// them.
+/// Words that some readers look for, as far as a few of their letters tell: most lines have none
+/// of them.
 struct Hints {
   bool saves = false;     // "save", "saving"
   bool banner = false;    // "batch size", "Num …", "steps", "param"
-  bool training = false;  // "training"
+  bool training = false;  // "training", "Running"
   bool better = false;    // "improved", "reached"
 };
 Hints hints_of(std::string_view text);

@@ -103,7 +103,9 @@ bool ColumnTable::keep(Separator separator, std::size_t count) {
 
 bool ColumnTable::header(std::string_view text) {
   if (text.size() < 8 || text.size() > kMaxLine) return false;
-  text = plain_box(text, scratch_);
+  const Shape shape = shape_of(text);
+  if ((shape & kHigh) != 0) text = plain_box(text, scratch_);
+  if ((shape & (kHigh | kBar)) == 0) return header_of_blanks(text);
   if (text.find('|') != std::string_view::npos)
     return keep(Separator::box, split(text, Separator::box, true));
   if (text.find(',') != std::string_view::npos)
@@ -111,9 +113,15 @@ bool ColumnTable::header(std::string_view text) {
   if (text.find('\t') != std::string_view::npos &&
       keep(Separator::tab, split(strip(text), Separator::tab, true)))
     return true;
+  return header_of_blanks(text);
+}
+
+bool ColumnTable::header_of_blanks(std::string_view text) {
   if (text.find("  ") != std::string_view::npos)
     return keep(Separator::blanks, split(text, Separator::blanks, true));
   // One blank between names: only when each is a name that is known.
+  text = strip(text);
+  if (meanings_.of(text.substr(0, text.find(' '))).figure == Figure::none) return false;
   const std::size_t count = split(text, Separator::blanks, false);
   if (count < 3) return false;
   for (std::size_t i = 0; i < count; ++i)

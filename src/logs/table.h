@@ -34,6 +34,7 @@ class ColumnTable {
   enum class Separator : char { blanks = ' ', comma = ',', tab = '\t', box = '|' };
 
   std::size_t split(std::string_view text, Separator separator, bool names);
+  bool header_of_blanks(std::string_view text);
   bool keep(Separator separator, std::size_t count);
   bool fill(std::size_t count, Entry& entry);
 

@@ -1,6 +1,5 @@
 #include "logs/words.h"
 
-#include <algorithm>
 #include <array>
 
 namespace rigwise::logs {
@@ -256,13 +255,34 @@ constexpr bool is_sorted_table() {
 }
 static_assert(is_sorted_table());
 
+// Where a word may stand in kWords: by its hash, then one after the other. 0: none stands there.
+constexpr std::size_t kSlots = 1024;
+
+constexpr std::size_t slot_of(std::string_view word) {
+  std::uint32_t hash = 2166136261u;  // FNV-1a
+  for (const char byte : word) hash = (hash ^ static_cast<unsigned char>(byte)) * 16777619u;
+  return (hash ^ (hash >> 15)) % kSlots;
+}
+
+constexpr auto kPlaces = [] {
+  std::array<std::uint16_t, kSlots> places{};
+  for (std::size_t i = 0; i < kWords.size(); ++i) {
+    std::size_t slot = slot_of(kWords[i].text);
+    while (places[slot] != 0) slot = (slot + 1) % kSlots;
+    places[slot] = static_cast<std::uint16_t>(i + 1);
+  }
+  return places;
+}();
+static_assert(kWords.size() < kSlots / 2);
+
 }  // namespace
 
 std::uint64_t roles_of(std::string_view word) {
-  const auto* found =
-      std::lower_bound(kWords.begin(), kWords.end(), word,
-                       [](const Word& a, std::string_view wanted) { return a.text < wanted; });
-  return found != kWords.end() && found->text == word ? found->roles : role::unknown;
+  for (std::size_t slot = slot_of(word); kPlaces[slot] != 0; slot = (slot + 1) % kSlots) {
+    const Word& known = kWords[kPlaces[slot] - 1u];
+    if (known.text == word) return known.roles;
+  }
+  return role::unknown;
 }
 
 }  // namespace rigwise::logs
