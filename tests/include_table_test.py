@@ -27,7 +27,7 @@ HEADER_OF = {"result": "base", "units": "base", "finding": "run", "captured": "h
              "import": "record"}
 INCLUDE = re.compile(r'^\s*#include\s+"([^"]+)"', re.M)
 # The half of the engine that knows no libtorch: folder of engine/ -> folders of engine/ that it may include besides base.
-ENGINE_MAY_INCLUDE = {"files": {"files"}, "text": {"files", "text"}, "data": {"files", "text", "data"}}
+ENGINE_MAY_INCLUDE = {"text": {"text"}, "files": {"text", "files"}, "data": {"text", "files", "data"}}
 TORCH = re.compile(r'^\s*#include\s+<((?:torch|ATen|c10)/[^>]+)>', re.M)
 
 
