@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/text.h"
 #include "logs/scan.h"
@@ -20,6 +21,16 @@ bool same(const std::optional<double>& a, const std::optional<double>& b) {
 
 bool near(const std::optional<double>& a, const std::optional<double>& b, double absolute) {
   return a && b && std::abs(*a - *b) <= absolute;
+}
+
+/// By how much a printed number may be off: half of its last decimal place, of two at least.
+double rounding_of(double printed) {
+  double unit = 0.01;
+  for (int places = 2; places < 9; ++places, unit /= 10) {
+    const double scaled = printed / unit;
+    if (std::abs(scaled - std::round(scaled)) < 1e-4) break;
+  }
+  return unit / 2;
 }
 
 std::string phase_name(std::string_view description) {
@@ -146,7 +157,11 @@ void Session::add(Reading reading, const Piece& piece, const char* format,
   }
   const Kept kept(record);
   if (repeats(kept, record.log_format == "metrics_table")) return;
-  if (!record.step && glued_step) record.bar_step = glued_step;
+  if (!record.step && glued_step) {
+    // Behind a bar that was not cleared for it: it may have waited in a buffer.
+    if (progress->stream == this) record.bar_step = mark_for(record);
+    if (!record.bar_step) record.bar_step = glued_step;
+  }
   switch (record.kind) {
     case RecordKind::train:
       burst_ = last_train_ && last_train_->t_s == record.t_s ? burst_ + 1 : 0;
@@ -186,23 +201,24 @@ void Session::confirm_bar() {
 
 void Session::hold_or_emit(StepRecord record) {
   const Progress& p = *progress;
+  // A second entry without a bar between: both waited in a buffer.
+  const bool late = std::exchange(entry_since_bar_, true);
   let_go();
   if (record.step || record.bar_step || p.stream == nullptr) return emit(std::move(record));
-  if (p.stream != this) record.bar_step = mark_for(record);
+  if (late || p.stream != this) record.bar_step = mark_for(record);
   if (record.bar_step) return emit(std::move(record));
   held_ = std::move(record);
 }
 
-/// Emits the entry that waits, without the bar behind it: the bar before it counts when it is drawn
-/// anew at every step.
+/// Emits the entry that waits, without the bar behind it: it came late and one of the marks is its,
+/// or the bar before it counts when it is drawn anew at every step.
 void Session::let_go() {
   if (!held_) return;
   StepRecord record = std::move(*held_);
   held_.reset();
   const Progress& p = *progress;
-  if (p.stream != this)
-    record.bar_step = mark_for(record);
-  else if (p.step && p.step_time_s.value_or(0) >= kBarThrottle_s)
+  record.bar_step = mark_for(record);
+  if (!record.bar_step && p.stream == this && p.step_time_s.value_or(0) >= kBarThrottle_s)
     record.bar_step = p.step;
   emit(std::move(record));
 }
@@ -218,8 +234,9 @@ void Session::release(double t_s, bool all) {
   if (held_ && (all || t_s > held_->t_s + kHold_s)) let_go();
 }
 
-/// The step at which the other stream's bar was drawn anew for this entry. Marks come in the order
-/// of the entries; the epoch that the entry states must fit, so that a stray mark misleads nobody.
+/// The step at which the bar was drawn anew for this entry, which comes late: through the other
+/// stream or out of a buffer. Marks come in the order of the entries; the epoch that the entry
+/// states must fit, so that a stray mark misleads nobody.
 std::optional<std::int64_t> Session::mark_for(const StepRecord& record) {
   Progress& p = *progress;
   if (!record.epoch || !(*record.epoch > 0)) return std::nullopt;
@@ -227,23 +244,29 @@ std::optional<std::int64_t> Session::mark_for(const StepRecord& record) {
   if (p.marks.empty()) return std::nullopt;
   if (!p.steps_per_epoch) {
     const std::int64_t step = p.marks.front();
-    p.steps_per_epoch = static_cast<double>(step) / *record.epoch;
     p.marks.pop_front();
+    measure_epoch(step, *record.epoch);
     return step;
   }
   const double expected = *record.epoch * *p.steps_per_epoch;
-  // Trainers print epochs with two decimals or four digits.
-  const double tolerance = 0.5 + 0.006 * *p.steps_per_epoch + 0.001 * expected;
+  const double tolerance =
+      0.5 + rounding_of(*record.epoch) * *p.steps_per_epoch + p.steps_per_epoch_error * expected;
   for (std::size_t i = 0; i < p.marks.size(); ++i) {
     const auto step = static_cast<double>(p.marks[i]);
     if (step > expected + tolerance) return std::nullopt;
     if (step < expected - tolerance) continue;
     const std::int64_t found = p.marks[i];
     p.marks.erase(p.marks.begin(), p.marks.begin() + static_cast<std::ptrdiff_t>(i) + 1);
-    p.steps_per_epoch = static_cast<double>(found) / *record.epoch;
+    measure_epoch(found, *record.epoch);
     return found;
   }
   return std::nullopt;
+}
+
+void Session::measure_epoch(std::int64_t step, double epoch) {
+  if (step <= 0 || !(epoch > 0)) return;
+  progress->steps_per_epoch = static_cast<double>(step) / epoch;
+  progress->steps_per_epoch_error = rounding_of(epoch) / epoch;
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -298,8 +321,11 @@ void Session::training_bar(const Bar& bar, const Piece& piece) {
     if (p.marks.size() > kMaxMarks) p.marks.pop_front();
     cleared_ = false;
   }
+  entry_since_bar_ = false;
   if (held_) {
     held_->bar_step = bar.n;
+    while (!p.marks.empty() && p.marks.front() <= bar.n) p.marks.pop_front();
+    measure_epoch(bar.n, held_->epoch.value_or(0));
     held_->steps_total = held_->steps_total ? held_->steps_total : bar.total;
     emit(std::move(*held_));
     held_.reset();

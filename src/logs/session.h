@@ -1,8 +1,9 @@
 // Session: what the readers of one stream share, and what the two streams of one command share.
 //
 // Two rules live here. Joining: a dict line of the Hugging Face Trainer states no step; the
-// training bar is drawn anew right behind it, so the entry waits for that bar. Evaluations: one is
-// told once, by its bar or by its dict line, whichever has the better instants.
+// training bar is cleared before it and drawn anew right behind it, so the entry waits for that
+// bar. Lines that waited in a buffer come in a burst: theirs are the bars that were drawn anew.
+// Evaluations: one is told once, by its bar or by its dict line, whichever has the better instants.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,8 @@ struct Progress {
   const void* stream = nullptr;            // the reader whose stream it is drawn in
   // Steps at which the bar was cleared and drawn anew: something was printed through it then.
   std::deque<std::int64_t> marks = {};
-  std::optional<double> steps_per_epoch = {};  // checks joins over streams
+  std::optional<double> steps_per_epoch = {};  // checks late joins
+  double steps_per_epoch_error = 0;            // relative
 
   // Evaluation bars.
   std::int64_t bars_seen = 0, entries_seen = 0;
@@ -109,8 +111,11 @@ class Session {
   void hold_or_emit(StepRecord record);
   void let_go();
   std::optional<std::int64_t> mark_for(const StepRecord& record);
+  /// The entry at `epoch` stands at `step`.
+  void measure_epoch(std::int64_t step, double epoch);
 
   std::optional<StepRecord> held_;
+  bool entry_since_bar_ = false;
   std::vector<Kept> recent_;  // the last training entries that state no rank, in a ring
   std::size_t recent_next_ = 0;
   std::optional<Kept> last_train_, last_eval_, last_summary_;
