@@ -1,5 +1,6 @@
 // Lines that say that a checkpoint is, or was, saved: "Saving model checkpoint to
-// out/checkpoint-200", "Saving checkpoints for 100 into model.ckpt".
+// out/checkpoint-200", "Saving checkpoints for 100 into model.ckpt", "Wrote checkpoint to
+// out/last.pt".
 #include "base/text.h"
 #include "logs/readers.h"
 #include "logs/scan.h"
@@ -147,11 +148,17 @@ Counted counted(std::string_view text, std::string_view low, std::size_t verb) {
 
 bool read_checkpoint_line(Session& session, const Piece& piece, std::string_view line) {
   const std::string_view text = strip(line);
-  if (text.size() > kMaxLine || !contains(text, "av")) return false;
+  if (text.size() > kMaxLine) return false;
   const std::string low = lower_ascii(text);
-  std::size_t verb = low.find("saving ");
-  if (verb == std::string::npos) verb = low.find("saved");
-  if (verb == std::string::npos) verb = low.find("save ");
+  std::size_t verb = std::string::npos;
+  for (const std::string_view word :
+       {"saving ", "saved", "save ", "writing ", "wrote ", "written "}) {
+    verb = low.find(word);
+    if (verb == std::string::npos) continue;
+    // Much is written; only what is called a checkpoint is one.
+    if (word[0] == 'w' && !has_any(low, {"checkpoint", "ckpt", "weights"})) return false;
+    break;
+  }
   if (verb == std::string::npos) return false;
   if (has_any(low, {"tokens file saved", "tokenizer config file saved", "configuration saved"})) {
     const std::string_view folder = checkpoint_folder(path_behind(text, low, verb));
@@ -173,6 +180,7 @@ bool read_checkpoint_line(Session& session, const Piece& piece, std::string_view
                     "figure",
                     "plot",
                     "not sav",
+                    "not writ",
                     "failed",
                     "could not",
                     "can't",
@@ -200,7 +208,7 @@ bool read_checkpoint_line(Session& session, const Piece& piece, std::string_view
   // A path that names the step tells more than the step.
   const std::string_view name = path.substr(path.find_last_of("/\\") + 1);
   if (count.step && contains(name, std::to_string(*count.step))) count.step.reset();
-  const bool done = contains(low, "saved") || contains(low, "finished");
+  const bool done = has_any(low, {"saved", "finished", "wrote", "written"});
   session.checkpoint(path.empty() ? std::string_view(count.name) : path, count.step, done, piece);
   return true;
 }

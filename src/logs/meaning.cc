@@ -87,7 +87,7 @@ Key take_apart(std::string_view text) {
     const std::string_view name(word.data(), size);
     // Words that say nothing: "step timing in s", "metrics/train/loss".
     if (name == "metrics" || name == "metric" || name == "stats" || name == "logs") continue;
-    if (key.size > 0 && (name == "in" || name == "took")) continue;
+    if (key.size > 0 && (name == "in" || name == "took" || name == "is")) continue;
     if (key.size > 0 && name == "value" && at == text.size()) continue;  // "lm loss value"
     const std::uint64_t roles = roles_of(name);
     key.last = text.substr(from, at - from);
@@ -179,7 +179,7 @@ Meaning memory_of(const Key& key) {
   if (key.has(blocked | rate | loss | time | per)) return {};
   if (key.unknowns > 0) return {};
   if (!key.only(mem | alloc | reserved | peak | device | gib | mib | bytes | current | train |
-                model | average | total))
+                model | average | total | speed))  // speed: the name space "perf"
     return {};
   if (key.has(total) && !key.has(alloc | reserved)) return {};  // what the card has
   // "allocated" now, beside the peak, is a part of what is in use.

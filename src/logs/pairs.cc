@@ -327,7 +327,7 @@ void PairReader::take_number(std::size_t at) {
   segment_ = at_;
 }
 
-void PairReader::take_value(const Token& token) {
+void PairReader::take_value(Token& token) {
   if (!token.has_value) return;
   Value value = token.value;
   value.in_mean =
@@ -421,6 +421,10 @@ void PairReader::take_value(const Token& token) {
         (front.size() < 32 && is_evaluation_word(first_word(front))))
       entry().evaluation = true;
   }
+  if (token.value.unit.size > 0 && begins_next_pair(meaning.figure, token)) {
+    token.end -= token.value.unit.size;
+    token.value.unit = {};
+  }
   if (set(meaning, token)) {
     const bool real = meaning.figure == Figure::loss || meaning.figure == Figure::eval_loss ||
                       meaning.figure == Figure::lr || meaning.figure == Figure::grad_norm;
@@ -433,6 +437,18 @@ void PairReader::take_value(const Token& token) {
   } else {
     last_ = Figure::none;
   }
+}
+
+/// "loss 1.23 tokens/s 9000": the rate behind a figure that has none names the next number.
+bool PairReader::begins_next_pair(Figure figure, const Token& token) const {
+  const Unit unit = token.value.unit.unit;
+  if (unit < Unit::steps_per_s || unit > Unit::per_s_per_device) return false;
+  if (figure != Figure::loss && figure != Figure::eval_loss && figure != Figure::lr &&
+      figure != Figure::grad_norm && figure != Figure::step && figure != Figure::epoch)
+    return false;
+  const std::string_view rest = text_.substr(token.end);
+  return rest.size() > 1 && (rest[0] == ' ' || rest[0] == '=' || rest[0] == ':') &&
+         (is_digit(rest[1]) || rest[1] == ' ');
 }
 
 /// "[  10/2500]" behind "Epoch: [0]": counts inside the epoch. "[ 640/60000 (1%)]" may count

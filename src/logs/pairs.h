@@ -42,7 +42,8 @@ class PairReader {
   };
 
   void take_number(std::size_t at);
-  void take_value(const Token& token);
+  void take_value(Token& token);
+  [[nodiscard]] bool begins_next_pair(Figure figure, const Token& token) const;
   [[nodiscard]] bool number_starts(std::size_t at) const;
   void scan_behind(Token& token);
   bool scan_compound(Token& token);

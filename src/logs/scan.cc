@@ -105,6 +105,8 @@ struct Needle {
 constexpr std::uint8_t kSaves = 1, kBanner = 2, kTraining = 4, kBetter = 8;
 constexpr Needle kNeedles[] = {
     {'a', 'v', 0, kSaves},       // save, saving
+    {'r', 'i', 't', kSaves},     // writing, written
+    {'r', 'o', 't', kSaves},     // wrote
     {'A', 'V', 0, kSaves},       //
     {'i', 'z', 'e', kBanner},    // batch size
     {'N', 'u', 'm', kBanner},    // Num examples

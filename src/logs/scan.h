@@ -71,7 +71,7 @@ Shape shape_of(std::string_view text);
 /// Words that some readers look for, as far as a few of their letters tell: most lines have none
 /// of them.
 struct Hints {
-  bool saves = false;     // "save", "saving"
+  bool saves = false;     // "save", "saving", "writing"
   bool banner = false;    // "batch size", "Num …", "steps", "param"
   bool training = false;  // "training", "Running"
   bool better = false;    // "improved", "reached"

@@ -246,6 +246,7 @@ constexpr std::array kWords = {
     Word{"warmup", blocked},
     Word{"wer", quality},
     Word{"wps", token | per | second},
+    Word{"xent", loss},
 };
 
 constexpr bool is_sorted_table() {

@@ -234,6 +234,14 @@ TEST(LogFormats, GluedAndTornRanks) {
               "train step=3 loss=2.5 rank=2\ntrain step=3 loss=2.25 rank=3\n");
 }
 
+TEST(LogFormats, NamesBehindNumbers) {
+  EXPECT_READ("step 40 loss 1.25 tokens/s 9000\n", "train step=40 loss=1.25 tokens_per_s=9000\n");
+  EXPECT_READ("step 40 loss 1.25 | 9000 tokens/s\n", "train step=40 loss=1.25 tokens_per_s=9000\n");
+  EXPECT_READ("epoch: 1 step: 100, loss is 2.5\n", "train step=100 epoch=1 loss=2.5\n");
+  EXPECT_READ("step:12 - actor/lr:1e-06 - perf/max_memory_allocated_gb:41.5\n",
+              "train step=12 lr=1e-06 mem_gib=41.5\n");
+}
+
 TEST(LogFormats, Mappings) {
   EXPECT_READ("step 7: {'loss': '0.5', 'learning_rate': '1e-4'}\n",
               "train step=7 loss=0.5 lr=0.0001\n");
