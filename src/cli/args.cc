@@ -193,8 +193,7 @@ Verb add_read(CLI::App& app, ReadArgs& args) {
   verb->add_option("--rows", args.rows, "Rows of the table, evenly over the log; 0 prints all")
       ->check(CLI::Range(0, 1'000'000))
       ->capture_default_str();
-  verb->add_option("--lab", args.lab, "Where your own [[log.pattern]] tables are")
-      ->capture_default_str();
+  verb->add_option("--lab", args.lab, "Your own [[log.pattern]] tables (default: lab.toml)");
   example(verb, "rigwise read --json rank*.log");
   return {verb, [&args](const Cut&) { return args; }};
 }

@@ -49,7 +49,7 @@ struct RunsArgs : Common {
 };
 struct ReadArgs : Common {
   std::vector<std::string> files = {};  // "-": standard input
-  std::string lab = "lab.toml";
+  Lab lab = {};
   int rows = 12;  // of the table; 0: all
 };
 struct LedgerArgs : Common {

@@ -68,7 +68,7 @@ int cmd_run(const RunArgs& args) {
     std::fprintf(stderr, "rigwise: %s\n  the run goes on without a sealed statement\n",
                  statement.error().message.c_str());
   }
-  if (auto patterns = lab_patterns(lab_path(args.lab))) {
+  if (auto patterns = lab_patterns(args.lab)) {
     options.patterns = std::move(*patterns);
   } else if (statement) {  // else the file's trouble was told above
     std::fprintf(stderr, "rigwise: %s\n  the run goes on without these patterns\n",

@@ -5,6 +5,7 @@
 
 #include "base/files.h"
 #include "base/text.h"
+#include "cli/verbs.h"
 
 namespace rigwise::cli {
 
@@ -44,12 +45,17 @@ Result<LogPattern> pattern_of(const std::filesystem::path& lab, const toml::node
 
 }  // namespace
 
-Result<std::vector<LogPattern>> lab_patterns(const std::filesystem::path& lab) {
+Result<std::vector<LogPattern>> lab_patterns(const Lab& named) {
+  const std::filesystem::path lab = lab_path(named);
   std::vector<LogPattern> patterns;
   const auto text = read_file(lab, kMaxLabBytes);
   if (!text) {
-    if (text.error().code == Errc::not_found) return patterns;
-    return text.error();
+    if (text.error().code != Errc::not_found) return text.error();
+    if (named) {
+      return Error{Errc::usage, text.error().message,
+                   "--lab names the file with your [[log.pattern]] tables"};
+    }
+    return patterns;
   }
   toml::table tables;
   try {
