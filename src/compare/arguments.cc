@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "base/text.h"
 #include "compare/fields.h"
@@ -97,29 +99,37 @@ Arguments arguments_of(const RunData& run) {
   return found;
 }
 
-/// Flags of either side that no fact was read from on either.
-std::set<std::string> unread(const Side& a, const Side& b) {
-  std::set<std::string> read, flags;
-  for (const Side* side : {&a, &b}) {
-    for (const RunData& run : side->runs) read.merge(read_flags(run));
-  }
-  for (const Side* side : {&a, &b}) {
+/// Both sides' commands, each taken apart once.
+struct Parsed {
+  std::vector<Arguments> a = {}, b = {};  // one a run
+  std::set<std::string> unread = {};      // flags of either that no fact was read from on either
+};
+
+Parsed parsed(const Side& a, const Side& b) {
+  Parsed result;
+  std::set<std::string> read;
+  for (const auto& [side, into] : {std::pair(&a, &result.a), std::pair(&b, &result.b)}) {
     for (const RunData& run : side->runs) {
-      for (const auto& [flag, value] : arguments_of(run)) {
+      read.merge(read_flags(run));
+      into->push_back(arguments_of(run));
+    }
+  }
+  for (const auto* side : {&result.a, &result.b}) {
+    for (const Arguments& arguments : *side) {
+      for (const auto& [flag, value] : arguments) {
         const std::string name = plain(flag);
         if (read.count(name) > 0 || names_an_output(flag)) continue;
         if (!compare_rules::factor_field(name).empty()) continue;
-        flags.insert(flag);
+        result.unread.insert(flag);
       }
     }
   }
-  return flags;
+  return result;
 }
 
-Values values_of(const Side& side, const std::string& flag) {
+Values values_of(const std::vector<Arguments>& side, const std::string& flag) {
   Values values;
-  for (const RunData& run : side.runs) {
-    const Arguments arguments = arguments_of(run);
+  for (const Arguments& arguments : side) {
     const auto found = arguments.find(flag);
     values.push_back(found == arguments.end() ? "not given"
                      : found->second.empty()  ? "given"
@@ -131,9 +141,11 @@ Values values_of(const Side& side, const std::string& flag) {
 }  // namespace
 
 void look_at_arguments(const Side& a, const Side& b, Gate& gate) {
+  const Parsed commands = parsed(a, b);
   std::size_t shown = 0;
-  for (const std::string& flag : unread(a, b)) {
-    ComparedField field = lay(rule_of("argument"), values_of(a, flag), values_of(b, flag));
+  for (const std::string& flag : commands.unread) {
+    ComparedField field =
+        lay(rule_of("argument"), values_of(commands.a, flag), values_of(commands.b, flag));
     if (field.speed == Impact::none && field.loss == Impact::none) continue;
     if (++shown > kMostFields) {  // two quite different commands: the rest is no news
       gate.findings.push_back({.id = "many-arguments-differ",
@@ -152,11 +164,13 @@ void look_at_arguments(const Side& a, const Side& b, Gate& gate) {
 
 std::string argument_in_words(const Side& a, const Side& b, std::string_view text) {
   const std::string words = plain(text);
-  for (const std::string& flag : unread(a, b)) {
+  const Parsed commands = parsed(a, b);
+  for (const std::string& flag : commands.unread) {
     const std::string name = plain(flag);
     const bool whole = words == name;
     if (!whole && (name.size() < kShortestName || words.find(name) == std::string::npos)) continue;
-    if (values_of(a, flag) != values_of(b, flag)) return std::string(kField) + clean_text(flag, 60);
+    if (values_of(commands.a, flag) != values_of(commands.b, flag))
+      return std::string(kField) + clean_text(flag, 60);
   }
   return {};
 }
