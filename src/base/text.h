@@ -14,6 +14,9 @@ std::vector<std::string_view> split(std::string_view text, char separator);
 std::string lower(std::string_view text);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 
+/// "1 line", "12 lines".
+std::string counted(std::int64_t count, std::string_view one, std::string_view many);
+
 /// The whole of `text` as a number ("1e-4", "nan", "inf" too), else nothing.
 std::optional<double> to_number(std::string_view text);
 std::optional<std::int64_t> to_integer(std::string_view text);

@@ -15,10 +15,6 @@ namespace rigwise::cli {
 
 namespace {
 
-std::string counted(std::int64_t count, std::string_view one, std::string_view many) {
-  return fmt::format("{} {}", count, count == 1 ? one : many);
-}
-
 std::string_view times_word(TimesJoined times) {
   switch (times) {
     case TimesJoined::yes:

@@ -457,8 +457,9 @@ std::vector<Column> columns_without_header(const Section& section, Sink& sink) {
   }
   if (!unsure.empty()) {
     sink.note("no header: " + (sure.empty() ? "no column" : "only " + join(sure, ", ")) +
-              " is certain by its values; columns " + join(unsure, ", ") +
-              " were passed over (keep the command line beside the file)");
+              " is certain by its values; column" + (unsure.size() == 1 ? " " : "s ") +
+              join(unsure, ", ") + (unsure.size() == 1 ? " was" : " were") +
+              " passed over (keep the command line beside the file)");
   }
   return columns;
 }

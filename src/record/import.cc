@@ -418,8 +418,9 @@ class Assembly {
     }
     if (!source.captured.gpus.empty()) file.times = timed > 0 ? TimesJoined::yes : TimesJoined::no;
     if (outside > 0)
-      file.notes.push_back(
-          fmt::format("{} samples lie outside the run and were left out", outside));
+      file.notes.push_back(counted(outside, "sample lies outside the run and was",
+                                   "samples lie outside the run and were") +
+                           " left out");
     if (timed > 0 && !clock_.training_timed && !options_.start_unix_s && !steps_.empty()) {
       file.notes.emplace_back(
           "the steps have no instants: give --start to place samples beside them");

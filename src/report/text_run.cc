@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/text.h"
 #include "report/figures.h"
 #include "report/layout.h"
 #include "rigwise/report.h"
@@ -220,7 +221,8 @@ std::string run_text(const Run& run, const TextStyle& style) {
                     : std::string());
   if (info.log_reading) {
     const ReadStatistics& log = *info.log_reading;
-    std::string text = fmt::format("{} lines, {} with figures", log.lines, log.matched);
+    std::string text =
+        fmt::format("{}, {} with figures", counted(log.lines, "line", "lines"), log.matched);
     if (log.malformed > 0) {
       text += fmt::format(", {} malformed", log.malformed);
       if (log.first_bad_line > 0) text += fmt::format(" (first: line {})", log.first_bad_line);
