@@ -13,19 +13,25 @@ constexpr std::size_t kMostPatternBytes = 64 << 10;
 constexpr std::uint32_t kMostSteps = 10'000'000, kMostHeapKib = 64 << 10;
 // Unicode's White_Space, as the inside of a class
 constexpr std::string_view kSpace = R"(\x{09}-\x{0D}\x{85}\p{Z})";
+// Oniguruma's \w; PCRE2 before 10.43 leaves marks out. Outside of classes it has Latin-1's
+// fractions and superscripts too
+constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+constexpr std::string_view kLoneWord = R"(\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 
-/// \s and \S in terms of White_Space, inside and outside of classes.
-std::string with_unicode_space(std::string_view pattern) {
+/// \s, \S, \w and \W in terms of Unicode's properties, inside and outside of classes.
+std::string with_unicode_classes(std::string_view pattern) {
   std::string out;
   bool in_class = false;
   for (std::size_t i = 0; i < pattern.size(); ++i) {
     const char c = pattern[i];
     if (c == '\\' && i + 1 < pattern.size()) {
       const char next = pattern[++i];
-      if (next == 's') {
-        out += in_class ? std::string(kSpace) : "[" + std::string(kSpace) + "]";
-      } else if (next == 'S' && !in_class) {
-        out += "[^" + std::string(kSpace) + "]";
+      const char known = next == 's' || next == 'S' ? 's' : next == 'w' || next == 'W' ? 'w' : 0;
+      const bool negated = next == 'S' || next == 'W';
+      if (known != 0 && !(negated && in_class)) {
+        std::string inside(known == 's' ? kSpace : kWord);
+        if (known == 'w' && !in_class) inside += kLoneWord;
+        out += in_class ? inside : negated ? "[^" + inside + "]" : "[" + inside + "]";
       } else {
         out += c;
         out += next;
@@ -84,7 +90,7 @@ Result<Regex> Regex::compile_with(std::string_view pattern, unsigned options) {
   const std::string shown = "pattern '" + clean_text(pattern, 120) + "'";
   if (pattern.size() > kMostPatternBytes)
     return Error{Errc::unavailable, shown + ": longer than 64 KiB"};
-  const std::string text = with_unicode_space(pattern);
+  const std::string text = with_unicode_classes(pattern);
   int code = 0;
   PCRE2_SIZE offset = 0;
   Regex out;

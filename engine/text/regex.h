@@ -16,8 +16,8 @@ namespace rigwise::engine {
 class Regex {
  public:
   /// The dialect is Oniguruma's as far as tokenizers use it: \s is Unicode's white space (PCRE2
-  /// alone would add U+180E), \d, \w, \p{…} are Unicode's, ^ and $ are at lines' ends.
-  /// Errors: malformed (with the place in the pattern), unavailable (a pattern above 64 KiB).
+  /// alone would add U+180E), \w has marks too, \d and \p{…} are Unicode's, ^ and $ are at lines'
+  /// ends. Errors: malformed (with the place in the pattern), unavailable (a pattern above 64 KiB).
   static Result<Regex> compile(std::string_view pattern);
   /// The dialect of Python's re: ^ and $ at the text's ends.
   static Result<Regex> compile_python(std::string_view pattern);
