@@ -124,6 +124,7 @@ function(rigwise_engine_module name)
 endfunction()
 
 rigwise_engine_module(comm)
+target_include_directories(rigwise_engine_comm SYSTEM PRIVATE engine/comm/gloo_stub)  # see gloo.cc
 rigwise_engine_module(model formats)
 rigwise_engine_module(parallel formats model comm)
 rigwise_engine_module(train formats model comm parallel)
