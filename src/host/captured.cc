@@ -13,6 +13,7 @@ namespace rigwise {
 namespace captured {
 // of captured_*.cc: a whole JSON document of that tool
 bool read_rocm_json(const Json& json, Sink& sink);
+bool read_amd_json(const Json& json, Sink& sink);
 bool read_lsblk_json(const Json& json, Sink& sink);
 bool read_iostat_json(const Json& json, Sink& sink);
 bool read_iperf3_json(const Json& json, Sink& sink);
@@ -25,10 +26,12 @@ constexpr std::size_t kMostLines = 2'000'000;
 constexpr std::size_t kMostJsonBytes = std::size_t{16} << 20;
 
 // Asked in this order: those with the surest marks first.
-constexpr std::array kForms = {&kNvidiaScreen, &kNvidiaList, &kNvidiaDmon, &kRocmText, &kRocmCsv,
-                               &kNvidiaCsv,    &kIostat,     &kIperf3,     &kPing,     &kLsblkPairs,
-                               &kLsblk,        &kDf,         &kFree,       &kSoftware, &kUname,
-                               &kLscpu,        &kPackages,   &kDu};
+constexpr std::array kForms = {
+    &kNvidiaScreen, &kNvidiaQuery, &kNvidiaNvlink, &kNvidiaList, &kNvidiaDmon,
+    &kNvidiaPmon,   &kNvidiaTopo,  &kAmdSmi,       &kAmdMonitor, &kAmdCsv,
+    &kRocmText,     &kRocmCsv,     &kNvidiaCsv,    &kIostat,     &kIperf3,
+    &kPing,         &kLsblkPairs,  &kLsblk,        &kDf,         &kFree,
+    &kSoftware,     &kUname,       &kLscpu,        &kPackages,   &kDu};
 
 Lines lines_of(std::string_view text, Sink& sink) {
   Lines lines;
@@ -64,9 +67,10 @@ std::optional<std::string> prompt_of(std::string_view line) {
     command = line.substr(root + 2);
   } else if (line.starts_with("# ")) {
     // a comment or a root prompt: only with a command that we know
-    constexpr std::array<std::string_view, 12> kCommands = {
-        "nvidia-smi", "rocm-smi", "df",     "du",  "lsblk", "iostat",
-        "ping",       "iperf3",   "python", "pip", "free",  "lscpu"};
+    constexpr std::array<std::string_view, 18> kCommands = {
+        "nvidia-smi", "rocm-smi", "amd-smi", "df",  "du",   "lsblk",
+        "iostat",     "vmstat",   "mpstat",  "sar", "top",  "sensors",
+        "ping",       "iperf3",   "python",  "pip", "free", "lscpu"};
     const auto words = words_of(line.substr(2));
     const bool known = !words.empty() &&
                        std::find(kCommands.begin(), kCommands.end(), words[0]) != kCommands.end();
@@ -107,9 +111,9 @@ bool read_json(std::string_view text, Sink& sink) {
   constexpr std::array kJson = {
       JsonForm{"iperf3 json", read_iperf3_json}, JsonForm{"lsblk json", read_lsblk_json},
       JsonForm{"iostat json", read_iostat_json}, JsonForm{"rocm-smi json", read_rocm_json},
-      JsonForm{"pip list json", read_packages_json}};
+      JsonForm{"amd-smi json", read_amd_json},   JsonForm{"pip list json", read_packages_json}};
   for (const auto& form : kJson) {
-    if (json->is_array() && form.read != read_packages_json) continue;
+    if (json->is_array() && form.read != read_packages_json && form.read != read_amd_json) continue;
     if (!form.read(*json, sink)) continue;
     const auto count = 1 + std::count(text.begin(), text.end(), '\n');
     sink.into().kinds.emplace_back(form.name);

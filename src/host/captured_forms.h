@@ -63,7 +63,9 @@ struct Form {
 };
 
 // Every form by file; captured.cc joins them.
-extern const Form kNvidiaCsv, kNvidiaScreen, kNvidiaList, kNvidiaDmon;
+extern const Form kNvidiaCsv, kNvidiaScreen, kNvidiaList, kNvidiaDmon, kNvidiaPmon, kNvidiaTopo,
+    kNvidiaNvlink, kNvidiaQuery;
+extern const Form kAmdSmi, kAmdMonitor, kAmdCsv;
 extern const Form kRocmText, kRocmCsv, kDf, kDu, kLsblk, kLsblkPairs, kIostat, kPing, kIperf3;
 extern const Form kFree, kLscpu, kUname, kPackages, kSoftware;
 /// A row of du where it is known that du printed it: "5368709120<tab>checkpoints".
@@ -85,6 +87,31 @@ std::optional<double> size_of(std::string_view text, double base = 1024, double 
 bool starts_with_word(std::string_view line, std::string_view word);  // and a blank or the end
 int count_digits(std::string_view text);
 std::string_view unquoted(std::string_view text);
+
+bool is_bus_id(std::string_view text);  // "00000000:01:00.0", "0000:03:00.0"
+/// Without the escape sequences that colour a terminal.
+std::string without_escapes(std::string_view text);
+
+/// Where a line of an indented outline stands: "pci/gpu_link_info/pcie_generation/max", of the
+/// names above it that are indented less. Lower case, '_' for blanks.
+class Outline {
+ public:
+  const std::string& enter(std::size_t indent, std::string_view name);
+  void leave();  // the innermost name
+  void clear() { levels_.clear(); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  void join_names();
+  struct Level {
+    std::size_t indent = 0;
+    std::string name = {};
+  };
+  std::vector<Level> levels_;
+  std::string path_;
+};
+/// "clocks/sm" is the end of "gpu/clocks/sm", but not of "gpu/max_clocks/sm".
+bool path_ends(std::string_view path, std::string_view tail);
 
 /// Rows under a padded header: which cells stand under which of its words. Columns are told by the
 /// places that are blank in every line, so that cells may hold blanks, or nothing.

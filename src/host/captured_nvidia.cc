@@ -1,6 +1,5 @@
-// NVIDIA: `nvidia-smi --query-gpu=… --format=csv[,noheader][,nounits]`, the plain screen, `-L`,
-// dmon. Columns and units as `nvidia-smi --help-query-gpu` names them (old and new names of a
-// field).
+// NVIDIA: `nvidia-smi --query-gpu=… --format=csv[,noheader][,nounits]`, the plain screen, `-L`.
+// Columns and units as `nvidia-smi --help-query-gpu` names them (old and new names of a field).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -217,13 +216,6 @@ std::vector<Column> columns_of_query(std::string_view command) {
   list = list.substr(first);
   list = list.substr(0, list.find_first_of(" \"'|>\t"));
   return header_of(list);
-}
-
-bool is_bus_id(std::string_view text) {  // 00000000:01:00.0
-  const auto colon = text.find(':');
-  return (colon == 4 || colon == 8) && text.size() == colon + 8 && text[colon + 3] == ':' &&
-         text[colon + 6] == '.' &&
-         text.find_first_not_of("0123456789abcdefABCDEF:.") == std::string_view::npos;
 }
 
 bool is_stamp(std::string_view text) {  // 2026/11/24 14:03:22.123
@@ -617,7 +609,7 @@ void read_screen(const Section& section, Sink& sink) {
   }
 }
 
-// ------------------------------------------------------------------------------------- list, dmon
+// ------------------------------------------------------------------------------------------- list
 
 /// "GPU 0: NVIDIA GeForce RTX 3090 (UUID: GPU-…)"
 void read_list(const Section& section, Sink& sink) {
@@ -642,77 +634,6 @@ void read_list(const Section& section, Sink& sink) {
   }
 }
 
-struct DmonColumn {
-  std::string_view name;
-  std::optional<double> GpuSample::*member;
-  double scale;
-};
-constexpr std::array kDmon = {
-    DmonColumn{"pwr", &S::power_w, 1},         DmonColumn{"gtemp", &S::temp_c, 1},
-    DmonColumn{"temp", &S::temp_c, 1},         DmonColumn{"mtemp", &S::temp_mem_c, 1},
-    DmonColumn{"sm", &S::util_frac, kPercent}, DmonColumn{"mem", &S::mem_util_frac, kPercent},
-    DmonColumn{"mclk", &S::mem_clock_mhz, 1},  DmonColumn{"pclk", &S::sm_clock_mhz, 1},
-    DmonColumn{"fb", &S::used_bytes, kMiB}};
-
-bool is_dmon_header(std::string_view line) {
-  line = trim(line);
-  if (!line.starts_with("#")) return false;
-  const auto words = words_of(line.substr(1));
-  return std::find(words.begin(), words.end(), "gpu") != words.end() &&
-         std::any_of(kDmon.begin(), kDmon.end(), [&](const DmonColumn& column) {
-           return std::find(words.begin(), words.end(), column.name) != words.end();
-         });
-}
-
-void read_dmon(const Section& section, Sink& sink) {
-  std::vector<std::string_view> names;
-  for (const auto& line : section.lines) {
-    const auto text = trim(line.text);
-    if (text.empty()) continue;
-    if (is_dmon_header(text)) {
-      names = words_of(text.substr(1));
-      sink.used();
-      continue;
-    }
-    if (text.starts_with("#")) {
-      sink.passed();
-      continue;
-    }
-    const auto cells = words_of(text);
-    if (cells.size() != names.size()) {
-      sink.bad(line);
-      continue;
-    }
-    GpuSample sample;
-    std::string date, time;
-    std::optional<std::int64_t> gpu;
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      if (names[i] == "gpu") gpu = to_integer(cells[i]);
-      if (names[i] == "Date" && cells[i].size() == 8) date = std::string(cells[i]);
-      if (names[i] == "Time") time = std::string(cells[i]);
-      for (const auto& column : kDmon) {
-        if (column.name != names[i]) continue;
-        if (const auto value = to_number(cells[i]); value && std::isfinite(*value)) {
-          sample.*column.member = *value * column.scale;
-        }
-      }
-    }
-    if (!gpu || *gpu < 0 || *gpu >= kMostGpus) {
-      sink.bad(line);
-      continue;
-    }
-    sample.gpu = static_cast<int>(*gpu);
-    std::optional<double> unix_s;
-    if (!date.empty() && !time.empty()) {
-      unix_s = sink.instant(date.substr(0, 4) + '-' + date.substr(4, 2) + '-' + date.substr(6) +
-                            ' ' + time);
-    }
-    sink.device(sample.gpu).vendor = "nvidia";
-    if (!sink.gpu(sample, unix_s)) break;
-    sink.used();
-  }
-}
-
 }  // namespace
 
 const Form kNvidiaCsv = {"nvidia-smi csv",
@@ -727,8 +648,5 @@ const Form kNvidiaList = {"nvidia-smi -L",
                                    lines[at].text.find("(UUID: ") != std::string_view::npos;
                           },
                           read_list};
-const Form kNvidiaDmon = {
-    "nvidia-smi dmon",
-    [](const Lines& lines, std::size_t at) { return is_dmon_header(lines[at].text); }, read_dmon};
 
 }  // namespace rigwise::captured

@@ -211,6 +211,59 @@ std::string_view unquoted(std::string_view text) {
   return text;
 }
 
+bool is_bus_id(std::string_view text) {
+  const auto colon = text.find(':');
+  return (colon == 4 || colon == 8) && text.size() == colon + 8 && text[colon + 3] == ':' &&
+         text[colon + 6] == '.' &&
+         text.find_first_not_of("0123456789abcdefABCDEF:.") == std::string_view::npos;
+}
+
+std::string without_escapes(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\x1b') {
+      out += text[i];
+      continue;
+    }
+    if (i + 1 >= text.size() || text[i + 1] != '[') continue;
+    ++i;
+    while (i + 1 < text.size() && (text[i + 1] < '@' || text[i + 1] > '~')) ++i;
+    ++i;
+  }
+  return out;
+}
+
+// ----------------------------------------------------------------------------------------- outline
+
+const std::string& Outline::enter(std::size_t indent, std::string_view name) {
+  constexpr std::size_t kDeepest = 16;
+  while (!levels_.empty() && levels_.back().indent >= indent) levels_.pop_back();
+  if (levels_.size() >= kDeepest) levels_.pop_back();
+  std::string low = lower(trim(name.substr(0, 100)));
+  std::replace(low.begin(), low.end(), ' ', '_');
+  levels_.push_back({indent, std::move(low)});
+  join_names();
+  return path_;
+}
+
+void Outline::leave() {
+  if (!levels_.empty()) levels_.pop_back();
+  join_names();
+}
+
+void Outline::join_names() {
+  path_.clear();
+  for (const auto& level : levels_) {
+    if (!path_.empty()) path_ += '/';
+    path_ += level.name;
+  }
+}
+
+bool path_ends(std::string_view path, std::string_view tail) {
+  return path.ends_with(tail) &&
+         (path.size() == tail.size() || path[path.size() - tail.size() - 1] == '/');
+}
+
 // ------------------------------------------------------------------------------------ padded table
 
 namespace {

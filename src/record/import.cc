@@ -90,6 +90,9 @@ void merge_rig(const Rig& from, Rig& into) {
     fill(found->power_limit_max_w, gpu.power_limit_max_w);
     fill(found->pcie_gen_max, gpu.pcie_gen_max);
     fill(found->pcie_width_max, gpu.pcie_width_max);
+    fill(found->slowdown_c, gpu.slowdown_c);
+    fill(found->shutdown_c, gpu.shutdown_c);
+    fill(found->numa_node, gpu.numa_node);
     if (gpu.name.size() > found->name.size() && gpu.name.starts_with(found->name))
       found->name = gpu.name;
   }
