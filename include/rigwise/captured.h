@@ -27,11 +27,22 @@ struct Timed {
   std::optional<double> unix_s = {};
 };
 
+/// One reading of the host. Shares are of all CPUs' time since the reading before; counters in
+/// `row` are not set.
+struct CapturedHost {
+  HostSample row = {};
+  std::optional<double> busy_frac = {}, iowait_frac = {}, steal_frac = {};
+};
+
 struct Captured {
   std::vector<std::string> kinds = {};  // "nvidia-smi csv", "df", …; empty: not known
   std::string host = {};                // the machine's name, where the text states it
   std::vector<Timed<GpuSample>> gpus = {};
   bool gpus_numbered = true;  // false: the numbers are the order in which GPUs appeared
+  /// Readings whose instants are stated. Counters of disks and networks count from the first one.
+  std::vector<Timed<CapturedHost>> hosts = {};
+  std::vector<Timed<DiskSample>> disks = {};
+  std::vector<Timed<NetSample>> nets = {};
   std::vector<Timed<Observation>> observations = {};  // source is not set
   Rig rig = {};                                       // gpus, disks, mounts, CPU, memory
   Environment environment = {};                       // versions and facts

@@ -42,6 +42,7 @@ struct ImportedFile {
   std::string became = {};  // "log", "tensorboard", "nvidia-smi csv", "config", "attachment" …
   std::int64_t size_bytes = 0;
   std::int64_t steps = 0, evaluations = 0, samples = 0, figures = 0;  // rows it gave
+  std::int64_t host_samples = 0;  // rows of the host, its disks and networks
   std::int64_t versions = 0, facts = 0;
   std::int64_t malformed = 0;  // lines that looked like the form and do not parse
   std::int64_t first_bad_line = 0;

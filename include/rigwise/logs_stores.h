@@ -32,10 +32,18 @@ struct MetricEntry {
 /// {"step": 10, "train/loss": 2.1}, newline included: a line for LogReader. nan and inf as strings.
 std::string json_line(const MetricEntry& entry);
 
+/// What the tracker itself measured of the machine at one instant, under its own names:
+/// "system/gpu_0_power_usage_watts" (MLflow), "gpu.0.powerWatts" (W&B).
+struct SystemReading {
+  double unix_s = 0;
+  std::vector<std::pair<std::string, double>> values = {};
+};
+
 struct MetricStore {
   std::string kind = {};  // "tensorboard", "mlflow", "wandb", "wandb summary", "trainer_state"
   std::vector<MetricEntry> entries = {};                           // in the order of their instants
   std::vector<std::pair<std::string, std::string>> settings = {};  // ("learning_rate", "0.0001")
+  std::vector<SystemReading> system = {};                          // in the order of their instants
   std::vector<std::string> command = {};  // argv, where the tracker keeps it; as it stands there
   std::string name = {}, host = {}, git_commit = {};
   std::vector<std::pair<std::string, std::string>> versions = {};  // ("python", "3.11.7")
@@ -50,12 +58,16 @@ struct MetricStore {
 /// settings. Errors: malformed (not one whole record at its begin).
 Result<MetricStore> read_event_file(std::string_view bytes);
 
-/// W&B's run-ID.wandb: LevelDB log blocks around Record messages: history, config, run,
+/// W&B's run-ID.wandb: LevelDB log blocks around Record messages: history, stats, config, run,
 /// environment, exit. Errors: malformed (no header of it).
 Result<MetricStore> read_wandb_log(std::string_view bytes);
 
 /// log_history, and the settings beside it. Errors: malformed.
 Result<MetricStore> read_trainer_state(std::string_view text);
+
+/// W&B's wandb-events.jsonl (before 0.13): {"system.gpu.0.gpu": 98, "_timestamp": …} a line. Only
+/// `system` is filled.
+MetricStore read_wandb_events(std::string_view text);
 
 /// The last value of every metric. One entry, at `_timestamp`. Errors: malformed.
 Result<MetricStore> read_wandb_summary(std::string_view text);

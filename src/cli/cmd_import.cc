@@ -36,6 +36,7 @@ std::string became_text(const ImportedFile& file) {
   add(file.steps, "training entry", "training entries");
   add(file.evaluations, "evaluation", "evaluations");
   add(file.samples, "GPU sample", "GPU samples");
+  add(file.host_samples, "host sample", "host samples");
   add(file.figures, "figure", "figures");
   add(file.versions, "version", "versions");
   add(file.facts, "setting", "settings");
@@ -82,6 +83,7 @@ Json files_json(const ImportOutcome& outcome) {
     item["steps"] = file.steps;
     item["evaluations"] = file.evaluations;
     item["samples"] = file.samples;
+    item["host_samples"] = file.host_samples;
     item["figures"] = file.figures;
     item["versions"] = file.versions;
     item["settings"] = file.facts;

@@ -27,10 +27,10 @@ constexpr std::size_t kMostJsonBytes = std::size_t{16} << 20;
 
 // Asked in this order: those with the surest marks first.
 constexpr std::array kForms = {
-    &kNvidiaScreen, &kNvidiaQuery, &kNvidiaNvlink, &kNvidiaList, &kNvidiaDmon,
-    &kNvidiaPmon,   &kNvidiaTopo,  &kAmdSmi,       &kAmdMonitor, &kAmdCsv,
-    &kRocmText,     &kRocmCsv,     &kNvidiaCsv,    &kIostat,     &kIperf3,
-    &kPing,         &kLsblkPairs,  &kLsblk,        &kDf,         &kFree,
+    &kNvidiaScreen, &kNvidiaQuery, &kNvidiaNvlink, &kNvidiaList, &kNvidiaDmon, &kNvidiaPmon,
+    &kNvidiaTopo,   &kAmdSmi,      &kAmdMonitor,   &kAmdCsv,     &kRocmText,   &kRocmCsv,
+    &kNvidiaCsv,    &kSar,         &kVmstat,       &kTop,        &kSensors,    &kIostat,
+    &kIperf3,       &kPing,        &kLsblkPairs,   &kLsblk,      &kDf,         &kFree,
     &kSoftware,     &kUname,       &kLscpu,        &kPackages,   &kDu};
 
 Lines lines_of(std::string_view text, Sink& sink) {

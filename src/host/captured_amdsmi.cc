@@ -175,7 +175,7 @@ class Reading {
 
   bool put(const Place& place, std::string_view value) {
     const auto number = figure(value, place.unit);
-    if (!number) return false;
+    if (!number || !std::isfinite(*number)) return false;
     if (place.sample != nullptr) {
       const bool is_edge = place.path == "temperature/edge";
       if (place.sample == &S::temp_c && edge_ && !is_edge) return true;

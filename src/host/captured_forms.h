@@ -33,6 +33,10 @@ class Sink {
 
   /// False when the file's share of rows is spent (said in a note).
   bool gpu(GpuSample sample, std::optional<double> unix_s);
+  /// Readings of one instant: without one they have no row to stand in.
+  bool host(CapturedHost reading, std::optional<double> unix_s);
+  bool disk(DiskSample sample, std::optional<double> unix_s);
+  bool net(NetSample sample, std::optional<double> unix_s);
   bool observe(const Line& line, std::string_view subject, std::string_view quantity, double value,
                std::string_view unit, std::optional<double> unix_s = std::nullopt);
   GpuDevice& device(int gpu);  // of the rig; made when it is not there
@@ -67,6 +71,7 @@ extern const Form kNvidiaCsv, kNvidiaScreen, kNvidiaList, kNvidiaDmon, kNvidiaPm
     kNvidiaNvlink, kNvidiaQuery;
 extern const Form kAmdSmi, kAmdMonitor, kAmdCsv;
 extern const Form kRocmText, kRocmCsv, kDf, kDu, kLsblk, kLsblkPairs, kIostat, kPing, kIperf3;
+extern const Form kSar, kVmstat, kTop, kSensors;
 extern const Form kFree, kLscpu, kUname, kPackages, kSoftware;
 /// A row of du where it is known that du printed it: "5368709120<tab>checkpoints".
 bool is_du_row(std::string_view line);

@@ -98,7 +98,7 @@ bool dmon_row(const Line& line, const std::vector<std::string_view>& names,
     for (const auto& column : kDmon) {
       if (column.name != names[i]) continue;
       const auto value = number(cells[i]);
-      if (!value) continue;
+      if (!value || !std::isfinite(*value * column.scale)) continue;
       if (column.member != nullptr) {
         sample.*column.member = *value * column.scale;
         any = true;

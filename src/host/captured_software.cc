@@ -422,12 +422,16 @@ void read_lscpu(const Section& section, Sink& sink) {
 /// "               total        used        free …" over "Mem:   23Gi  1.9Gi …"
 void read_free(const Section& section, Sink& sink) {
   std::vector<std::string_view> head;
-  double unit_bytes = 1024;  // without -h, free counts in KiB
-  for (const auto word : words_of(section.command)) {
-    if (word == "-b") unit_bytes = 1;
-    if (word == "-m") unit_bytes = 1024.0 * 1024;
-    if (word == "-g") unit_bytes = 1024.0 * 1024 * 1024;
+  std::optional<double> stated;  // by the command or the file's name: "free -m", "free-m.txt"
+  if (const auto at = section.command.find("free"); at != std::string::npos) {
+    for (const auto word : words_of(std::string_view(section.command).substr(at + 4))) {
+      if (word == "-b" || word == "--bytes") stated = 1;
+      if (word == "-k" || word == "--kibi") stated = 1024;
+      if (word == "-m" || word == "--mebi") stated = 1024.0 * 1024;
+      if (word == "-g" || word == "--gibi") stated = 1024.0 * 1024 * 1024;
+    }
   }
+  double unit_bytes = stated.value_or(1024);  // without -h, free counts in KiB
   for (const auto& line : section.lines) {
     const auto words = words_of(line.text);
     if (words.empty()) continue;
@@ -435,6 +439,21 @@ void read_free(const Section& section, Sink& sink) {
       head = words;
       sink.used();
     } else if (words[0] == "Mem:" || words[0] == "Swap:") {
+      if (const auto total = words.size() > 1 ? to_number(words[1]) : std::nullopt;
+          total && !stated && words[0] == "Mem:") {
+        // bare figures: no machine that trains has less than half a GiB, or 16 TiB and more
+        constexpr double kGiB = 1024.0 * 1024 * 1024;
+        for (const double unit : {1024.0 * 1024, kGiB}) {
+          if (*total * unit_bytes < kGiB / 2) unit_bytes = unit;
+        }
+        if (*total * unit_bytes > 16384 * kGiB) unit_bytes = 1;
+        if (unit_bytes != 1024)
+          sink.note("free's unit is not stated: taken as " +
+                    std::string(unit_bytes == 1      ? "bytes"
+                                : unit_bytes == kGiB ? "GiB"
+                                                     : "MiB") +
+                    ", the size of its total says so");
+      }
       for (std::size_t i = 1; i < words.size() && i <= head.size(); ++i) {
         const auto bytes = size_of(words[i], 1024, unit_bytes);
         if (!bytes) continue;

@@ -47,6 +47,30 @@ bool Sink::gpu(GpuSample sample, std::optional<double> unix_s) {
   return true;
 }
 
+bool Sink::host(CapturedHost reading, std::optional<double> unix_s) {
+  const auto drop = [](std::optional<double>& value) {
+    if (value && !std::isfinite(*value)) value.reset();
+  };
+  for (auto* value : {&reading.busy_frac, &reading.iowait_frac, &reading.steal_frac,
+                      &reading.row.mem_available_bytes, &reading.row.swap_used_bytes})
+    drop(*value);
+  if (!unix_s || !room()) return false;
+  into_.hosts.push_back({std::move(reading), unix_s});
+  return true;
+}
+
+bool Sink::disk(DiskSample sample, std::optional<double> unix_s) {
+  if (!unix_s || !room()) return false;
+  into_.disks.push_back({std::move(sample), unix_s});
+  return true;
+}
+
+bool Sink::net(NetSample sample, std::optional<double> unix_s) {
+  if (!unix_s || !room()) return false;
+  into_.nets.push_back({std::move(sample), unix_s});
+  return true;
+}
+
 bool Sink::observe(const Line& line, std::string_view subject, std::string_view quantity,
                    double value, std::string_view unit, std::optional<double> unix_s) {
   if (!std::isfinite(value) || !room()) return false;

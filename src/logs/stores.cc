@@ -91,6 +91,21 @@ void Grouper::add(MetricEntry entry) {
   open_ = false;
 }
 
+void add_system(double unix_s, std::string name, double value, MetricStore& store) {
+  ++store.reading.lines;
+  auto& readings = store.system;
+  const bool joins = !readings.empty() && readings.back().unix_s == unix_s &&
+                     readings.back().values.size() < kMostValues;
+  if (!std::isfinite(value) || !(unix_s > 0 && unix_s < 1e11) ||
+      (!joins && readings.size() >= kMostEntries)) {
+    ++store.reading.skipped;
+    return;
+  }
+  ++store.reading.matched;
+  if (!joins) readings.push_back({.unix_s = unix_s});
+  readings.back().values.emplace_back(std::move(name), value);
+}
+
 std::string setting_text(const Json& value) {
   if (value.is_string()) return clean_text(value.get<std::string>(), 512);
   if (value.is_boolean()) return value.get<bool>() ? "true" : "false";
@@ -228,12 +243,9 @@ MetricStore read_mlflow(const std::vector<MlflowMetric>& metrics, std::string_vi
         store.ended_well = false;
     }
   }
-  std::vector<stores::Point> points;
+  std::vector<stores::Point> points, system;
   for (const auto& metric : metrics) {
-    if (stores::is_system_name(metric.name)) {
-      ++store.reading.skipped;
-      continue;
-    }
+    auto& into = stores::is_system_name(metric.name) ? system : points;
     std::int64_t number = 0;
     for (const auto line : split(metric.text, '\n')) {
       ++number;
@@ -242,7 +254,7 @@ MetricStore read_mlflow(const std::vector<MlflowMetric>& metrics, std::string_vi
       const auto ms = to_number(fields[0]);
       const auto value = fields.size() > 1 ? to_number(fields[1]) : std::nullopt;
       const auto step = fields.size() > 2 ? to_integer(fields[2]) : std::nullopt;
-      if (!ms || !value || points.size() >= stores::kMostEntries) {
+      if (!ms || !value || into.size() >= stores::kMostEntries) {
         ++store.reading.lines;
         ++store.reading.malformed;
         if (store.reading.first_bad_line == 0) {
@@ -251,7 +263,7 @@ MetricStore read_mlflow(const std::vector<MlflowMetric>& metrics, std::string_vi
         }
         continue;
       }
-      points.push_back({*ms / 1000, step, clean_text(metric.name, 200), *value});
+      into.push_back({*ms / 1000, step, clean_text(metric.name, 200), *value});
     }
   }
   // A trainer's one call writes every metric with one time: the files are put together by it.
@@ -261,6 +273,10 @@ MetricStore read_mlflow(const std::vector<MlflowMetric>& metrics, std::string_vi
   });
   stores::Grouper grouper(store);
   for (auto& point : points) grouper.add(std::move(point));
+  std::stable_sort(system.begin(), system.end(),
+                   [](const auto& a, const auto& b) { return *a.unix_s < *b.unix_s; });
+  for (auto& point : system)
+    stores::add_system(*point.unix_s, std::move(point.name), point.value, store);
   return store;
 }
 
@@ -307,6 +323,33 @@ Result<MetricStore> read_trainer_state(std::string_view text) {
 
 // -------------------------------------------------------------------------------------- W&B
 // summary
+
+MetricStore read_wandb_events(std::string_view text) {
+  MetricStore store = {.kind = "wandb events"};
+  std::int64_t number = 0;
+  for (const auto line : split(text, '\n')) {
+    ++number;
+    if (trim(line).empty()) continue;
+    const auto json = parse_foreign_json(line, std::size_t{1} << 20);
+    const auto at = json && json->is_object() ? get<double>(*json, "_timestamp") : std::nullopt;
+    if (!at) {
+      ++store.reading.lines;
+      ++store.reading.malformed;
+      if (store.reading.first_bad_line == 0) {
+        store.reading.first_bad_line = number;
+        store.reading.first_bad_text = clean_text(line, 200);
+      }
+      continue;
+    }
+    for (const auto& [key, value] : json->items()) {
+      if (key.starts_with("system.") && value.is_number())
+        stores::add_system(*at, clean_text(key.substr(7), 200), value.get<double>(), store);
+    }
+  }
+  std::stable_sort(store.system.begin(), store.system.end(),
+                   [](const auto& a, const auto& b) { return a.unix_s < b.unix_s; });
+  return store;
+}
 
 Result<MetricStore> read_wandb_summary(std::string_view text) {
   RW_TRY(const Json json, parse_foreign_json(text, stores::kMostJsonBytes));

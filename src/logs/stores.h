@@ -46,6 +46,9 @@ bool is_system_name(std::string_view name);
 /// The trainer's own count of steps, which beats the tracker's count of calls.
 bool is_step_name(std::string_view name);
 
+/// Keeps a reading of the machine; what was read at the same instant is joined. Within bounds.
+void add_system(double unix_s, std::string name, double value, MetricStore& store);
+
 inline constexpr std::size_t kMostJsonBytes = std::size_t{64} << 20;
 
 // ------------------------------------------------------------------------------------- protobuf

@@ -1,5 +1,6 @@
 // Stores that are binary: TensorBoard's event files and W&B's transaction log. Both are records of
 // protobuf messages; only the fields named here are read.
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -210,8 +211,8 @@ void take_event(std::string_view bytes, Grouper& grouper, MetricStore& store) {
 // ------------------------------------------------------------------------------------------- W&B
 
 // wandb/proto/wandb_internal.proto
-constexpr std::uint32_t kRecordHistory = 2, kRecordSummary = 3, kRecordConfig = 5, kRecordRun = 17,
-                        kRecordExit = 18, kRecordEnvironment = 26;
+constexpr std::uint32_t kRecordHistory = 2, kRecordSummary = 3, kRecordConfig = 5, kRecordStats = 7,
+                        kRecordRun = 17, kRecordExit = 18, kRecordEnvironment = 26;
 constexpr std::uint32_t kItemKey = 1, kItemNestedKey = 2, kItemValue = 16;
 constexpr std::uint32_t kUpdate = 1, kRunConfig = 4, kRunDisplayName = 8, kRunHost = 13,
                         kRunStart = 17;
@@ -272,6 +273,37 @@ void take_history(std::string_view bytes, Grouper& grouper) {
   grouper.add(std::move(entry));
 }
 
+/// A google.protobuf.Timestamp.
+std::optional<double> instant_of(std::string_view bytes) {
+  double seconds = 0, nanos = 0;
+  ProtoFields stamp(bytes);
+  while (stamp.next()) {
+    if (stamp.wire() != 0) continue;
+    const auto value = static_cast<double>(static_cast<std::int64_t>(stamp.integer()));
+    if (stamp.number() == 1) seconds = value;
+    if (stamp.number() == 2) nanos = value;
+  }
+  if (!(seconds > 0 && seconds < 1e11)) return std::nullopt;
+  return seconds + nanos * 1e-9;
+}
+
+/// What W&B measured of the machine: StatsRecord {timestamp = 2, item = 3 {key = 1, value_json =
+/// 16}}.
+void take_stats(std::string_view bytes, MetricStore& store) {
+  std::optional<double> at;
+  std::vector<Item> items;
+  ProtoFields field(bytes);
+  while (field.next()) {
+    if (field.wire() != 2) continue;
+    if (field.number() == 2) at = instant_of(field.bytes());
+    if (field.number() == 3 && items.size() < kMostValues) items.push_back(item_of(field.bytes()));
+  }
+  for (auto& item : items) {
+    const auto value = json_scalar(item.json);
+    if (at && value) add_system(*at, std::move(item.key), *value, store);
+  }
+}
+
 void take_config(std::string_view bytes, MetricStore& store) {
   ProtoFields field(bytes);
   while (field.next()) {
@@ -298,15 +330,7 @@ void take_run(std::string_view bytes, MetricStore& store) {
     if (field.number() == kRunDisplayName) store.name = clean_text(field.bytes(), 100);
     if (field.number() == kRunHost) store.host = clean_text(field.bytes(), 100);
     if (field.number() != kRunStart) continue;
-    ProtoFields stamp(field.bytes());
-    double seconds = 0, nanos = 0;
-    while (stamp.next()) {
-      if (stamp.number() == 1 && stamp.wire() == 0)
-        seconds = static_cast<double>(static_cast<std::int64_t>(stamp.integer()));
-      if (stamp.number() == 2 && stamp.wire() == 0)
-        nanos = static_cast<double>(static_cast<std::int64_t>(stamp.integer()));
-    }
-    if (seconds > 0 && seconds < 1e11) store.begin_unix_s = seconds + nanos * 1e-9;
+    if (const auto at = instant_of(field.bytes())) store.begin_unix_s = at;
   }
 }
 
@@ -345,6 +369,9 @@ void take_wandb_record(std::string_view bytes, Grouper& grouper, MetricStore& st
     switch (field.number()) {
       case kRecordHistory:
         take_history(field.bytes(), grouper);
+        break;
+      case kRecordStats:
+        take_stats(field.bytes(), store);
         break;
       case kRecordConfig:
         take_config(field.bytes(), store);
@@ -474,6 +501,8 @@ Result<MetricStore> read_wandb_log(std::string_view bytes) {
   for (const auto& entry : store.entries) {
     if (entry.unix_s) store.end_unix_s = std::max(store.end_unix_s.value_or(0), *entry.unix_s);
   }
+  std::stable_sort(store.system.begin(), store.system.end(),
+                   [](const auto& a, const auto& b) { return a.unix_s < b.unix_s; });
   return store;
 }
 

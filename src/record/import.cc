@@ -177,18 +177,20 @@ class Assembly {
     std::map<std::string, Rig> rigs;
     std::map<std::string, Environment> environments;
     const auto numbers = numbered_gpus(sources_);
-    std::vector<std::pair<std::string, GpuSample>> samples;
+    const auto host_of = [&](const Source& source) {
+      return source.host.empty() || single_host_ ? host_ : source.host;
+    };
     for (auto& source : sources_) {
       renumber(source.captured, numbers);
-      const std::string host = source.host.empty() || single_host_ ? host_ : source.host;
-      take_samples(source, host, samples);
+      merge_rig(source.captured.rig, rigs[host_of(source)]);
+    }
+    for (auto& source : sources_) {
+      const std::string host = host_of(source);
+      take_samples(source, host, rigs[host]);
       for (const auto& row : observations_of(source)) writer.append(row);
-      merge_rig(source.captured.rig, rigs[host]);
       merge_environment(source, environments[host], info);
     }
-    std::stable_sort(samples.begin(), samples.end(),
-                     [](const auto& a, const auto& b) { return a.second.t_s < b.second.t_s; });
-    for (const auto& [host, row] : samples) writer.append(host, row);
+    samples_.write(writer);
     const Secrets secrets;
     for (auto& [host, environment] : environments) {
       if (environment.versions.empty() && environment.facts.empty()) continue;
@@ -203,9 +205,11 @@ class Assembly {
       rig.host = host;
       RW_CHECK(writer.write(rig));
     }
-    if (samples.empty())
+    if (!samples_.any_gpu())
       info.missing.emplace_back("GPU samples: no file holds any with a time of the run");
-    info.missing.emplace_back("samples of the host: not taken, the run was imported");
+    info.missing.emplace_back(samples_.any_host()
+                                  ? "samples of the host: only what files hold"
+                                  : "samples of the host: not taken, the run was imported");
     return Ok{};
   }
 
@@ -402,30 +406,11 @@ class Assembly {
         "the start: no file states an instant; it is taken from the files' own times");
   }
 
-  void take_samples(Source& source, const std::string& host,
-                    std::vector<std::pair<std::string, GpuSample>>& into) {
-    auto& file = source.file;
-    std::int64_t outside = 0, timed = 0;
-    for (const auto& sample : source.captured.gpus) {
-      if (!sample.unix_s || !clock_.zero_unix_s) continue;
-      ++timed;
-      GpuSample row = sample.row;
-      row.t_s = *sample.unix_s - *clock_.zero_unix_s;
-      if (row.t_s < -1 || (clock_.wall_known && row.t_s > clock_.wall_s + 1)) {
-        ++outside;
-        continue;
-      }
-      row.t_s = std::max(0.0, row.t_s);
-      into.emplace_back(host, row);
-      ++file.samples;
-    }
-    if (!source.captured.gpus.empty()) file.times = timed > 0 ? TimesJoined::yes : TimesJoined::no;
-    if (outside > 0)
-      file.notes.push_back(counted(outside, "sample lies outside the run and was",
-                                   "samples lie outside the run and were") +
-                           " left out");
-    if (timed > 0 && !clock_.training_timed && !options_.start_unix_s && !steps_.empty()) {
-      file.notes.emplace_back(
+  void take_samples(Source& source, const std::string& host, const Rig& rig) {
+    samples_.take(source, host, rig.threads, clock_);
+    if (source.file.samples > 0 && !clock_.training_timed && !options_.start_unix_s &&
+        !steps_.empty()) {
+      source.file.notes.emplace_back(
           "the steps have no instants: give --start to place samples beside them");
     }
   }
@@ -499,6 +484,7 @@ class Assembly {
   std::vector<Event> events_;
   std::vector<Fact> log_facts_, argv_facts_;
   std::map<const Source*, std::vector<Observation>> saves_;
+  Samples samples_;
 };
 
 // ------------------------------------------------------------------------------------------ files

@@ -120,6 +120,8 @@ Range samples_of(const std::vector<Source>& sources) {
   Range range;
   for (const auto& source : sources) {
     for (const auto& gpu : source.captured.gpus) range.see(gpu.unix_s);
+    for (const auto& host : source.captured.hosts) range.see(host.unix_s);
+    for (const auto& disk : source.captured.disks) range.see(disk.unix_s);
   }
   return range;
 }
@@ -197,7 +199,7 @@ Clock clock_of(const std::vector<Source>& sources, const ImportOptions& options)
     clock.words = "the first instant that training evidence states";
   } else if (samples.first) {
     clock.zero_unix_s = samples.first;
-    clock.words = "the first GPU sample, since no training evidence states an instant";
+    clock.words = "the first sample, since no training evidence states an instant";
   }
   const auto runtime = stated_runtime(sources, RecordKind::summary);
   if (training.last && clock.zero_unix_s)

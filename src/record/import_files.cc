@@ -194,6 +194,7 @@ void take_store(MetricStore store, const std::string& log_file, Source& source) 
   source.begin_unix_s = store.begin_unix_s;
   source.end_unix_s = store.end_unix_s;
   source.ended_well = store.ended_well;
+  take_system(store, source);
 }
 
 std::string kept_name(const Source& source) {
@@ -206,16 +207,18 @@ bool try_store(std::string_view head, Source& source) {
   const bool events = looks_like_event_file(head), wandb = looks_like_wandb_log(head);
   const bool state = name == "trainer_state.json", summary = name == "wandb-summary.json";
   const bool results = has_ending(name, {"_results.json"});
-  if (!events && !wandb && !state && !summary && !results) return false;
+  const bool machine = name == "wandb-events.jsonl";
+  if (!events && !wandb && !state && !summary && !results && !machine) return false;
   const auto text = read_file(source.path, kMostKept);
   if (!text) {
     source.file.notes.push_back(text.error().message);
     return false;
   }
-  auto store = events  ? read_event_file(*text)
-               : wandb ? read_wandb_log(*text)
-               : state ? read_trainer_state(*text)
-                       : read_wandb_summary(*text);
+  auto store = events    ? read_event_file(*text)
+               : wandb   ? read_wandb_log(*text)
+               : state   ? read_trainer_state(*text)
+               : machine ? Result<MetricStore>(read_wandb_events(*text))
+                         : read_wandb_summary(*text);
   if (!store) {
     source.file.notes.push_back(store.error().message);
     return false;

@@ -100,6 +100,34 @@ Clock clock_of(const std::vector<Source>& sources, const ImportOptions& options)
 /// Names the log files of the run: out.log the one that tells most, err.log one called so.
 std::map<const Source*, std::string> log_names(const std::vector<Source>& sources);
 
+/// What a tracker measured of the machine becomes readings of `source`.
+void take_system(const MetricStore& store, Source& source);
+
+/// Readings of all sources on the run's clock, for the watch tables.
+class Samples {
+ public:
+  /// `threads` of the host: shares of its CPUs become seconds by it; without it they stay out.
+  /// Counts what it took in the source's file, and notes what lies outside the run. Counters of one
+  /// device come from one source: the first that has them.
+  void take(Source& source, const std::string& host, std::optional<int> threads,
+            const Clock& clock);
+  void write(RunWriter& writer);
+  [[nodiscard]] bool any_gpu() const { return !gpus_.empty(); }
+  [[nodiscard]] bool any_host() const {
+    return !hosts_.empty() || !disks_.empty() || !nets_.empty();
+  }
+
+ private:
+  bool owns(const std::string& what, const Source& source);
+  template <class T>
+  using Placed = std::vector<std::pair<std::string, T>>;
+  Placed<GpuSample> gpus_;
+  Placed<HostSample> hosts_;
+  Placed<DiskSample> disks_;
+  Placed<NetSample> nets_;
+  std::map<std::string, const Source*> owners_;  // "rig/disk/nvme0n1" → whose counters count
+};
+
 /// A launch command in a script or a text: "torchrun --nproc_per_node 2 train.py …" → argv.
 std::vector<std::string> command_in(std::string_view text);
 

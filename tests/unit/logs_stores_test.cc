@@ -75,6 +75,57 @@ TEST(Stores, EventFileWithScalarsAsTensors) {
   EXPECT_EQ(json_line(read->entries[3]), "{\"step\":3,\"loss\":\"nan\"}\n");
 }
 
+const double* system_value(const SystemReading& reading, std::string_view name) {
+  for (const auto& [key, number] : reading.values) {
+    if (key == name) return &number;
+  }
+  return nullptr;
+}
+
+TEST(Stores, WandbLogHoldsWhatItMeasured) {
+  const std::string bytes = text_of(kStores / "wandb-stats" / "run-72n2iuuq.wandb");
+  const auto read = read_wandb_log(bytes);
+  ASSERT_TRUE(read.ok());
+  ASSERT_EQ(read->system.size(), 10U);
+  EXPECT_NEAR(read->system[2].unix_s, 1795873716.682, 1e-3);
+  ASSERT_NE(system_value(read->system[2], "memory_percent"), nullptr);
+  EXPECT_NEAR(*system_value(read->system[2], "memory_percent"), 12.7745, 1e-4);
+  EXPECT_DOUBLE_EQ(*system_value(read->system[1], "gpu.1.powerWatts"), 341.5);
+  EXPECT_EQ(read->entries.size(), 8U);  // none of it among the metrics
+  std::size_t before = 0;
+  for (std::size_t end = 0; end < bytes.size(); ++end) {
+    const auto part = read_wandb_log(std::string_view(bytes).substr(0, end));
+    if (!part) continue;
+    EXPECT_GE(part->system.size(), before) << end;
+    before = part->system.size();
+  }
+}
+
+TEST(Stores, MlflowSystemMetricsAreReadingsOfTheMachine) {
+  const MetricStore store =
+      read_mlflow({{"loss", "1000000 2.5 1\n"},
+                   {"system/gpu_0_power_usage_watts", "2000000 341.1 1\n1000000 340.1 0\nx\n"},
+                   {"system/cpu_utilization_percentage", "1000000 50.0 0\n2000000 nan 1\n"}},
+                  "");
+  ASSERT_EQ(store.entries.size(), 1U);
+  ASSERT_EQ(store.system.size(), 2U);
+  EXPECT_DOUBLE_EQ(store.system[0].unix_s, 1000);
+  EXPECT_EQ(store.system[0].values.size(), 2U);
+  EXPECT_DOUBLE_EQ(*system_value(store.system[1], "system/gpu_0_power_usage_watts"), 341.1);
+  EXPECT_EQ(system_value(store.system[1], "system/cpu_utilization_percentage"), nullptr);
+  EXPECT_EQ(store.reading.malformed, 1);
+}
+
+TEST(Stores, WandbEventsOfOldVersions) {
+  const MetricStore store = read_wandb_events(text_of(kStores / "wandb-events.jsonl"));
+  ASSERT_EQ(store.system.size(), 2U);
+  EXPECT_DOUBLE_EQ(store.system[0].unix_s, 1606000002);
+  EXPECT_DOUBLE_EQ(*system_value(store.system[0], "gpu.0.powerWatts"), 240.5);
+  EXPECT_EQ(system_value(store.system[1], "gpu.0.temp"), nullptr);
+  EXPECT_EQ(store.reading.malformed, 1);
+  EXPECT_EQ(store.reading.first_bad_line, 3);
+}
+
 TEST(Stores, EventFileCutOrBroken) {
   const std::string bytes = text_of(kStores / "events.out.tfevents.1795540528.rig");
   std::size_t before = 0;

@@ -196,6 +196,59 @@ TEST_F(Import, MlflowAndWandbFolders) {
   EXPECT_EQ(file("wandb/offline-run/files/wandb-metadata.json").became, "wandb metadata");
 }
 
+TEST_F(Import, TrackersReadingsOfTheMachineBecomeSamples) {
+  put_fixture("stores/wandb-stats", "wandb/run");
+  const OpenedRun wandb = imported();
+  const std::string host = wandb.info.host;
+  EXPECT_EQ(host, "rig");
+  const auto gpu = read_gpu(wandb, host);
+  ASSERT_EQ(gpu->rows.size(), 20U);
+  EXPECT_DOUBLE_EQ(*gpu->rows[0].util_frac, 0.97);
+  EXPECT_DOUBLE_EQ(*gpu->rows[0].power_w, 340.5);
+  EXPECT_DOUBLE_EQ(*gpu->rows[0].used_bytes, 21041.0 * 1024 * 1024);
+  EXPECT_FALSE(gpu->rows[0].total_bytes);
+  const auto machine = read_host(wandb, host);
+  ASSERT_EQ(machine->rows.size(), 10U);
+  EXPECT_NEAR(*machine->rows[2].mem_available_bytes, 21026.18 * 1024 * 1024, 1e5);
+  EXPECT_DOUBLE_EQ(*machine->rows[0].cpu_busy_s, 0);
+  const double apart_s = machine->rows[9].t_s - machine->rows[0].t_s;
+  EXPECT_NEAR(*machine->rows[9].cpu_busy_s, apart_s * (0.88 + 0.36), 1e-3);
+  EXPECT_FALSE(machine->rows[0].psi_cpu_some_s);
+  const auto disk = read_disk(wandb, host);
+  ASSERT_EQ(disk->rows.size(), 10U);
+  EXPECT_EQ(disk->rows[0].device, "vda");
+  EXPECT_DOUBLE_EQ(*disk->rows[2].read_bytes, 36 * 1024);
+  EXPECT_EQ(read_net(wandb, host)->rows.size(), 10U);
+  EXPECT_EQ(file("wandb/run/run-72n2iuuq.wandb").samples, 20);
+
+  fs::remove_all(from_ / "wandb");
+  put_fixture("stores/mlruns-system", "mlruns/0");
+  const OpenedRun mlflow = imported();
+  EXPECT_EQ(read_gpu(mlflow, mlflow.info.host)->rows.size(), 6U);
+  EXPECT_DOUBLE_EQ(*read_gpu(mlflow, mlflow.info.host)->rows[0].used_bytes, 21041e6);
+  // how many CPUs there are stands nowhere: their share stays a share
+  EXPECT_FALSE(fs::exists(mlflow.dir / "watch" / (mlflow.info.host + ".host.csv")));
+  const auto evidence = read_evidence(mlflow);
+  EXPECT_TRUE(std::any_of(evidence->rows.begin(), evidence->rows.end(), [](const Observation& row) {
+    return row.quantity == "cpu_busy_frac" && row.t_s && row.value == 1;
+  }));
+  EXPECT_EQ(read_disk(mlflow, mlflow.info.host)->rows[0].device, "/");
+  put_fixture("captured/lscpu.txt", "lscpu.txt");
+  const OpenedRun counted = imported();
+  EXPECT_GT(*read_host(counted, counted.info.host)->rows.back().cpu_busy_s, 0);
+}
+
+TEST_F(Import, EventsOfOldWandbAreOnTheirOwnClock) {
+  put_fixture("stores/wandb-events.jsonl", "wandb/run/files/wandb-events.jsonl");
+  const OpenedRun run = imported();
+  EXPECT_EQ(file("wandb/run/files/wandb-events.jsonl").became, "wandb events");
+  const auto gpu = read_gpu(run, run.info.host);
+  ASSERT_EQ(gpu->rows.size(), 2U);
+  EXPECT_NEAR(gpu->rows[1].t_s, 30, 1e-9);
+  EXPECT_DOUBLE_EQ(*gpu->rows[1].util_frac, 0);
+  EXPECT_FALSE(gpu->rows[1].temp_c);
+}
+
 TEST_F(Import, OneTrainingIsTakenOnce) {
   put("train.log", stamped_log());
   put("copy/train.log", stamped_log());
@@ -234,6 +287,25 @@ TEST_F(Import, FiguresWithoutAPlaceBecomeEvidence) {
   EXPECT_EQ(read_rig(run, "rig")->mounts.front().path, "/");
   EXPECT_TRUE(end_unknown(run.info));
   EXPECT_FALSE(ended_well(run.info));
+}
+
+TEST_F(Import, RatesOfIostatAndSarBecomeCounters) {
+  put_fixture("captured/sar.txt", "sar.txt");
+  const OpenedRun run = imported();
+  const auto disk = read_disk(run, "rig");
+  ASSERT_EQ(disk->rows.size(), 2U);
+  EXPECT_NEAR(*disk->rows[1].write_bytes - *disk->rows[0].write_bytes, 5556.44 * 1024, 1e-3);
+  const auto machine = read_host(run, "rig");
+  ASSERT_EQ(machine->rows.size(), 4U);  // CPU and memory, twice
+  EXPECT_EQ(file("sar.txt").host_samples, 14);
+  put_fixture("captured/iostat-yxt.txt", "iostat.txt");
+  const OpenedRun both = imported();  // the same disk counted once
+  const auto counted = read_disk(both, "rig");
+  double last = 0;
+  for (const auto& row : counted->rows) {
+    EXPECT_GE(*row.write_bytes, last);
+    last = *row.write_bytes;
+  }
 }
 
 TEST_F(Import, HostileFolders) {
