@@ -575,6 +575,7 @@ Result<ImportOutcome> import_run(const ImportOptions& options) {
     if (!source.is_log && !source.is_store) continue;
     if (auto digest = sha256_file_hex(source.path)) source.digest = std::move(*digest);
   }
+  tell_hosts_apart(sources);
   doubt_guessed_days(sources);
   choose_training(sources);
 

@@ -36,7 +36,13 @@ bool has_ending(std::string_view name, std::initializer_list<std::string_view> e
 /// Weights and archives are the run's fruit, not evidence of how it went.
 bool is_weights(std::string_view name) {
   return has_ending(name, {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".npz",
-                           ".npy", ".arrow", ".parquet", ".tar", ".gz", ".zip", ".zst", ".h5"});
+                           ".npy", ".arrow", ".parquet", ".tar", ".tgz", ".tar.gz", ".tar.zst",
+                           ".tar.xz", ".tar.bz2", ".zip", ".h5"});
+}
+
+/// One file, packed: "train.log.gz".
+bool is_compressed(std::string_view name) {
+  return has_ending(name, {".gz", ".zst", ".xz", ".bz2"});
 }
 
 class Walker {
@@ -296,8 +302,19 @@ std::optional<int> rank_of_name(std::string_view name) {
   return std::nullopt;
 }
 
-void take_log(Source& source, const ImportOptions& options) {
-  source.training = read_log(source.path, kept_name(source), options.start_unix_s);
+/// `decoded`: the text where the file holds it in another encoding.
+void take_log(Source& source, const std::optional<std::string>& decoded,
+              const ImportOptions& options) {
+  if (decoded) {
+    struct stat status = {};
+    std::optional<double> written;
+    if (::stat(source.path.c_str(), &status) == 0)
+      written = static_cast<double>(status.st_mtim.tv_sec);
+    source.training = read_log_text(*decoded, kept_name(source), options.start_unix_s, written);
+    source.training.marks.clear();  // they count bytes of the file
+  } else {
+    source.training = read_log(source.path, kept_name(source), options.start_unix_s);
+  }
   const auto& training = source.training;
   const bool says =
       !training.steps.empty() || !training.events.empty() || training.facts.size() >= 2;
@@ -332,8 +349,9 @@ void keep_captured(Captured captured, Source& source) {
   if (!source.captured.host.empty()) source.host = source.captured.host;
 }
 
-void read_text(std::string_view head, const CaptureHints& hints, const ImportOptions& options,
-               Source& source) {
+void read_text(std::string_view head, const std::optional<std::string>& decoded,
+               const CaptureHints& hints, const ImportOptions& options, Source& source) {
+  if (decoded) head = *decoded;
   const std::string name = name_of(source);
   if (is_script(name)) {
     source.command = command_in(head);
@@ -342,13 +360,13 @@ void read_text(std::string_view head, const CaptureHints& hints, const ImportOpt
   const auto size = static_cast<std::uint64_t>(source.file.size_bytes);
   bool captured_all = false;
   if (!is_prose_or_code(name)) {
-    const auto text = size <= kMostSniffed ? read_file(source.path, kMostSniffed)
-                                           : Result<std::string>(std::string(head));
+    const auto text = size <= kMostSniffed && !decoded ? read_file(source.path, kMostSniffed)
+                                                       : Result<std::string>(std::string(head));
     Captured captured = read_captured(name, text ? *text : std::string(head), hints);
     const auto& reading = captured.reading;
     const bool known = !captured.kinds.empty();
     captured_all = known && (reading.matched + reading.skipped) * 2 >= reading.lines;
-    if (captured_all && size > kMostSniffed) {
+    if (captured_all && size > kMostSniffed && !decoded) {
       if (const auto whole = read_file(source.path, kMostInMemory))
         captured = read_captured(name, *whole, hints);
     }
@@ -358,8 +376,9 @@ void read_text(std::string_view head, const CaptureHints& hints, const ImportOpt
   if (captured_all) return;
   const bool debug =
       name.starts_with("debug") && folder_of(source).find("wandb") != std::string::npos;
-  if (!is_prose_or_code(name) && !has_ending(name, {".json"}) && !debug) take_log(source, options);
-  if (has_ending(name, {".jsonl", ".ndjson"}) && !source.is_log) take_log(source, options);
+  if (!is_prose_or_code(name) && !has_ending(name, {".json"}) && !debug)
+    take_log(source, decoded, options);
+  if (has_ending(name, {".jsonl", ".ndjson"}) && !source.is_log) take_log(source, decoded, options);
   if (!source.file.became.empty()) return;
   if (has_ending(name, {".yaml", ".yml", ".toml", ".json"}) && name != "lab.toml")
     take_config(source);
@@ -367,6 +386,14 @@ void read_text(std::string_view head, const CaptureHints& hints, const ImportOpt
   if (source.file.became.empty() && !source.captured.environment.versions.empty()) {
     source.file.became = "printed versions";
   }
+}
+
+void read_utf16(std::string_view head, const CaptureHints& hints, const ImportOptions& options,
+                Source& source) {
+  const auto bytes = read_file(source.path, kMostInMemory);
+  if (!bytes)
+    source.file.notes.emplace_back("UTF-16 and larger than 256 MiB: only its head was read");
+  read_text({}, utf8_of_utf16(bytes ? std::string_view(*bytes) : head), hints, options, source);
 }
 
 // ---------------------------------------------------------------------------------------- mlflow
@@ -531,8 +558,12 @@ void read_sources(Walked& walked, const ImportOptions& options) {
       source.copied = false;
       source.file.became = "named only";
       source.file.notes.emplace_back("weights and archives are not copied");
+    } else if (is_compressed(name)) {
+      source.file.notes.emplace_back("compressed: not read. Unpack it and import again");
+    } else if (is_utf16(*head)) {
+      read_utf16(*head, hints, options, source);
     } else if (!try_store(*head, source) && is_text(*head) && !try_wandb_metadata(source)) {
-      read_text(*head, hints, options, source);
+      read_text(*head, std::nullopt, hints, options, source);
     }
     if (source.file.became.empty()) source.file.became = "attachment";
     if (static_cast<std::uint64_t>(source.file.size_bytes) > kMostKept) {

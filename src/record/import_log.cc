@@ -93,7 +93,9 @@ class Importer {
     const auto stamp = stamps_.find(bytes);
     bool stated = false;
     if (stamp && (stamp->has_date || !dated_)) stated = take(*stamp);
-    push(reader_.push(bytes, at_unix_s_), stated);
+    auto text = bytes;
+    if (offset_ == 0 && text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);  // Notepad's mark
+    push(reader_.push(text, at_unix_s_), stated);
     offset_ += static_cast<std::int64_t>(bytes.size());
     if (stated && out_.marks.size() < 100'000 &&
         (out_.marks.empty() || at_unix_s_ - out_.marks.back().unix_s >= 1)) {

@@ -100,6 +100,14 @@ Clock clock_of(const std::vector<Source>& sources, const ImportOptions& options)
 /// Names the log files of the run: out.log the one that tells most, err.log one called so.
 std::map<const Source*, std::string> log_names(const std::vector<Source>& sources);
 
+/// Sources that name no host and whose GPUs contradict each other get hosts after their folders or
+/// files.
+void tell_hosts_apart(std::vector<Source>& sources);
+
+/// Text with UTF-16's byte order mark, as PowerShell redirects it; as UTF-8.
+bool is_utf16(std::string_view head);
+std::string utf8_of_utf16(std::string_view bytes);
+
 /// What a tracker measured of the machine becomes readings of `source`.
 void take_system(const MetricStore& store, Source& source);
 

@@ -1,6 +1,7 @@
 // Evidence captured by hand becomes a run: which rows, on which clock, and what is said about the
 // rest.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <fstream>
 
 #include "base/files.h"
+#include "record/import_parts.h"
 #include "rigwise/import.h"
 
 namespace rigwise {
@@ -287,6 +289,104 @@ TEST_F(Import, FiguresWithoutAPlaceBecomeEvidence) {
   EXPECT_EQ(read_rig(run, "rig")->mounts.front().path, "/");
   EXPECT_TRUE(end_unknown(run.info));
   EXPECT_FALSE(ended_well(run.info));
+}
+
+/// UTF-16 with its mark, as PowerShell's > writes it.
+std::string utf16(const std::string& text, bool big) {
+  std::string out = big ? "\xFE\xFF" : "\xFF\xFE";
+  for (const char c : text) {
+    if (big) out += '\0';
+    out += c;
+    if (!big) out += '\0';
+  }
+  return out;
+}
+
+TEST_F(Import, TextOfWindows) {
+  std::string crlf = stamped_log();
+  for (std::size_t at = 0; (at = crlf.find('\n', at)) != std::string::npos; at += 2)
+    crlf.insert(at, "\r");
+  put("train.log", utf16(crlf, false));
+  const auto csv = read_file(fs::path(RIGWISE_FIXTURES) / "captured/nvidia-all.csv");
+  put("gpu.csv", utf16(*csv, true));
+  put("df.txt", "\xEF\xBB\xBF" + *read_file(fs::path(RIGWISE_FIXTURES) / "captured/df-T.txt"));
+  const OpenedRun run = imported();
+  const auto steps = read_steps(run);
+  EXPECT_EQ(rows_of(*steps, RecordKind::train), 20U);
+  EXPECT_NEAR(run.wall_s, 19, 1e-6);
+  EXPECT_EQ(file("gpu.csv").samples, 4);
+  EXPECT_EQ(file("df.txt").became, "df");
+  EXPECT_EQ(*read_file(run.dir / "import/train.log"), utf16(crlf, false));  // as it was
+  fs::remove_all(from_);
+  put("train.log", "\xEF\xBB\xBF" + crlf);
+  const OpenedRun marked = imported();
+  const auto again = read_steps(marked);
+  EXPECT_EQ(rows_of(*again, RecordKind::train), 20U);  // the first line too
+}
+
+TEST_F(Import, Utf16OutsideTheFirstPlaneAndCut) {
+  EXPECT_EQ(importing::utf8_of_utf16(std::string("\xFF\xFE\x3D\xD8\x00\xDE\xAC\x20", 8)),
+            "\xF0\x9F\x98\x80\xE2\x82\xAC");
+  const std::string whole = utf16("loss\n", false);
+  for (std::size_t end = 0; end < whole.size(); ++end)
+    EXPECT_LE(importing::utf8_of_utf16(whole.substr(0, end)).size(), 5U);
+  EXPECT_EQ(importing::utf8_of_utf16(std::string("\xFF\xFE\x3D\xD8", 4)), "\xEF\xBF\xBD");
+}
+
+TEST_F(Import, OddFoldersAreReadWithoutHanging) {
+  put("train.log", stamped_log());
+  put("old.log.gz", "\x1f\x8b\x08");
+  put("model.tar.gz", "\x1f\x8b\x08");
+  put("new\nline \x1b[31mred.txt", *read_file(fs::path(RIGWISE_FIXTURES) / "captured/ping.txt"));
+  ASSERT_EQ(::mkfifo((from_ / "pipe").c_str(), 0600), 0);
+  fs::create_directory_symlink("..", from_ / "loop");
+  fs::create_directories(from_ / "nothing");
+  const OpenedRun run = imported();
+  EXPECT_EQ(outcome_.left_out.size(), 2U);  // the pipe and the loop
+  EXPECT_EQ(file("old.log.gz").became, "attachment");
+  EXPECT_NE(file("old.log.gz").notes.at(0).find("not read"), std::string::npos);
+  EXPECT_TRUE(fs::exists(run.dir / "import/old.log.gz"));
+  EXPECT_EQ(file("model.tar.gz").became, "named only");
+  const auto evidence = read_evidence(run);
+  EXPECT_EQ(evidence->bad_rows, 0);
+  EXPECT_EQ(evidence->rows.size(), 11U);
+  ImportOptions pipe = options();
+  pipe.paths = {from_ / "pipe"};
+  EXPECT_FALSE(import_run(pipe).ok());
+}
+
+std::string gpu_csv(const std::string& uuid, int util) {
+  std::string text = "timestamp, index, uuid, utilization.gpu [%]\n";
+  for (int i = 20; i < 30; ++i)
+    text += "2026/11/24 14:03:" + std::to_string(i) + ".500, 0, " + uuid + ", " +
+            std::to_string(util) + " %\n";
+  return text;
+}
+
+TEST_F(Import, GpusOfTwoMachinesAreKeptApart) {
+  put("rig-a/train.log", stamped_log());
+  put("rig-a/gpu.csv", gpu_csv("GPU-aaaaaaaa-0000", 97));
+  put("rig-b/gpu.csv", gpu_csv("GPU-bbbbbbbb-0000", 12));
+  const OpenedRun run = imported();
+  EXPECT_EQ(run.info.host, "rig-a");
+  const auto first = read_gpu(run, "rig-a"), second = read_gpu(run, "rig-b");
+  ASSERT_EQ(first->rows.size(), 10U);
+  ASSERT_EQ(second->rows.size(), 10U);
+  EXPECT_DOUBLE_EQ(*second->rows[0].util_frac, 0.12);
+  EXPECT_FALSE(file("rig-b/gpu.csv").notes.empty());
+  fs::remove_all(from_);
+  put("train.log", stamped_log());
+  put("left.csv", gpu_csv("GPU-aaaaaaaa-0000", 97));
+  put("right.csv", gpu_csv("GPU-bbbbbbbb-0000", 12));
+  const OpenedRun flat = imported();
+  EXPECT_EQ(read_gpu(flat, "left")->rows.size(), 10U);
+  EXPECT_EQ(read_gpu(flat, "right")->rows.size(), 10U);
+  fs::remove_all(from_);
+  put("train.log", stamped_log());
+  put("first.csv", gpu_csv("GPU-aaaaaaaa-0000", 97));
+  put("second.csv", gpu_csv("GPU-aaaaaaaa-0000", 97));  // one machine's, kept in two files
+  const OpenedRun one = imported();
+  EXPECT_EQ(read_gpu(one, one.info.host)->rows.size(), 20U);
 }
 
 TEST_F(Import, RatesOfIostatAndSarBecomeCounters) {
