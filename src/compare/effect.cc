@@ -380,8 +380,13 @@ void add_wall(const Side& a, const Side& b, const Gate& gate, const CompareOptio
     for (const auto& run : side->runs) {
       const auto& ending = run.run->info.ending;
       if (!ending || !ended_well(run.run->info)) {
-        comparison.wall_blockers.push_back(fmt::format(
-            "{} did not finish: its wall time is not that of the whole work", run.label));
+        comparison.wall_blockers.push_back(
+            end_unknown(run.run->info)
+                ? fmt::format("how {} ended is not known: its wall time may not be that of the "
+                              "whole work",
+                              run.label)
+                : fmt::format("{} did not finish: its wall time is not that of the whole work",
+                              run.label));
         continue;
       }
       if (!(run.run->wall_s > 0)) continue;
