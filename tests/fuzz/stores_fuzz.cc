@@ -47,6 +47,19 @@ std::string framed(std::string_view bytes) {
 
 void use(const MetricStore& store) {
   LogReader reader("store");
+  for (std::size_t i = 0; i < store.system.size(); ++i) {
+    const SystemReading& reading = store.system[i];
+    const bool in_order = i == 0 || store.system[i - 1].unix_s <= reading.unix_s;
+    if (!in_order || !(reading.unix_s > 0 && reading.unix_s < 1e11)) {
+      std::fputs("broken promise: instants in order\n", stderr);
+      std::abort();
+    }
+    for (const auto& [name, value] : reading.values) {
+      if (value - value == 0) continue;
+      std::fputs("broken promise: a finite figure\n", stderr);
+      std::abort();
+    }
+  }
   for (const auto& entry : store.entries) {
     const std::string line = json_line(entry);
     if (line.empty() || line.find('\n') != line.size() - 1) {
@@ -67,7 +80,7 @@ void use(const Result<MetricStore>& store) {
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   if (size == 0) return 0;
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-  switch (data[0] % 6) {
+  switch (data[0] % 7) {
     case 0:
       use(read_event_file(framed(bytes)));
       break;
@@ -83,11 +96,15 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     case 4:
       use(read_wandb_summary(bytes));
       break;
+    case 5:
+      use(read_wandb_events(bytes));
+      break;
     default: {
       const auto half = bytes.size() / 2;
-      use(read_mlflow(
-          {{"loss", std::string(bytes.substr(0, half))}, {"eval_loss", std::string(bytes)}},
-          bytes.substr(half)));
+      use(read_mlflow({{"loss", std::string(bytes.substr(0, half))},
+                       {"eval_loss", std::string(bytes)},
+                       {"system/gpu_0_power_usage_watts", std::string(bytes)}},
+                      bytes.substr(half)));
       break;
     }
   }
