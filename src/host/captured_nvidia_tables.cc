@@ -212,7 +212,12 @@ void topo_row(const Line& line, const std::vector<std::string>& names, Sink& sin
     any = true;
     const auto to = gpu_of(names[i]);
     if (to && *to < *from) continue;  // the matrix says everything twice
-    sink.fact("link_gpu" + std::to_string(*from) + '_' + lower(names[i]), cell);
+    // evidence is figures: "NV4" is four NVLinks, "PHB" one path through the host's bridge
+    const bool nvlink = cell.starts_with("NV");
+    std::string there = to ? "gpu " + std::to_string(*to) : lower(clean_text(names[i], 40));
+    sink.observe(line, "gpu " + std::to_string(*from) + " to " + there,
+                 nvlink ? "nvlinks" : "link_" + lower(cell),
+                 nvlink ? to_number(cell.substr(2)).value_or(0) : 1, "count");
   }
   if (any) sink.device(*from).vendor = "nvidia";
   any ? sink.used() : sink.bad(line);

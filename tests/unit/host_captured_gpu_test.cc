@@ -144,9 +144,12 @@ TEST(CapturedGpu, DmonWithEveryGroup) {
 TEST(CapturedGpu, TopologyAndLinks) {
   const Captured topo = read("nvidia-topo.txt");
   EXPECT_EQ(topo.kinds, Kinds{"nvidia-smi topo -m"});
-  EXPECT_EQ(topo.environment.facts.at("link_gpu0_gpu1"), "PHB");
-  EXPECT_EQ(topo.environment.facts.at("link_gpu1_nic0"), "NODE");
-  EXPECT_FALSE(topo.environment.facts.contains("link_gpu1_gpu0"));
+  EXPECT_EQ(value(topo, "gpu 0 to gpu 1", "link_phb"), 1);
+  EXPECT_EQ(value(topo, "gpu 1 to nic0", "link_node"), 1);
+  EXPECT_EQ(topo.observations.size(), 3U);  // nothing twice
+  EXPECT_TRUE(topo.environment.facts.empty());
+  const Captured joined = read_captured("t", "\tGPU0\tGPU1\nGPU0\t X \tNV4\nGPU1\tNV4\t X \n");
+  EXPECT_EQ(value(joined, "gpu 0 to gpu 1", "nvlinks"), 4);
   ASSERT_EQ(topo.rig.gpus.size(), 2U);
   EXPECT_EQ(topo.rig.gpus[1].numa_node, 1);
   EXPECT_EQ(topo.reading.malformed, 0);
