@@ -178,6 +178,10 @@ std::string normal_form(std::string_view text, NormalForm form) {
   return out;
 }
 
+char32_t upper_char(char32_t c) {
+  return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c)));
+}
+
 std::string lower_case(std::string_view text) {
   std::string out;
   out.reserve(text.size());

@@ -32,6 +32,7 @@ bool is_word(char32_t character);         // \w: letters, marks, decimal digits,
 
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
 std::string normal_form(std::string_view text, NormalForm form);
+char32_t upper_char(char32_t character);
 /// Character by character, without context.
 std::string lower_case(std::string_view text);
 
