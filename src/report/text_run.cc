@@ -175,7 +175,11 @@ std::string run_closing_text(const Run& run, const Ledger* ledger, const TextSty
   if (ledger != nullptr && ledger->bottleneck.cls) {
     const LedgerClass cls = *ledger->bottleneck.cls;
     const LedgerRow* row = find_row(*ledger, cls);
-    std::string text = "bottleneck: " + std::string(to_string(cls));
+    // as the ledger's own answer: seconds of steps alone hold nothing back that is known
+    std::string text = cls != LedgerClass::compute ? "bottleneck: " + std::string(to_string(cls))
+                       : row != nullptr && row->how == How::assumed
+                           ? "no bottleneck shown: step time, not split further"
+                           : "no bottleneck shown: compute";
     if (row != nullptr && row->seconds && ledger->wall_s > 0) {
       text +=
           fmt::format(", {} of {} ({})", plain_seconds(*row->seconds),
