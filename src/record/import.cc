@@ -568,8 +568,9 @@ Result<ImportOutcome> import_run(const ImportOptions& options) {
                  fmt::format("{}: no file of a known form in it ({} looked at)",
                              clean_text(options.paths.front().string(), 300), sources.size()),
                  "known are training logs, TensorBoard event files, MLflow and W&B folders,\n  "
-                 "trainer_state.json, and what nvidia-smi, rocm-smi, df, du, lsblk, iostat, "
-                 "ping,\n  iperf3, free, lscpu, uname, pip, torch and accelerate print"};
+                 "trainer_state.json, and what nvidia-smi, rocm-smi, amd-smi, df, du, lsblk,\n  "
+                 "iostat, mpstat, sar, vmstat, top, sensors, ping, iperf3, free, lscpu, uname,\n  "
+                 "pip, torch and accelerate print"};
   }
   for (auto& source : sources) {
     if (!source.is_log && !source.is_store) continue;
