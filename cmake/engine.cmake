@@ -125,6 +125,7 @@ endfunction()
 
 rigwise_engine_module(comm)
 target_include_directories(rigwise_engine_comm SYSTEM PRIVATE engine/comm/gloo_stub)  # see gloo.cc
+rigwise_engine_module(measure comm)
 rigwise_engine_module(model formats)
 # Loops that are worth the compiler's whole effort; square roots and comparisons that set no flags.
 set_source_files_properties(engine/model/kernels.cc PROPERTIES

@@ -29,9 +29,9 @@ INCLUDE = re.compile(r'^\s*#include\s+"([^"]+)"', re.M)
 # Folder of engine/ -> folders of engine/ that it may include besides base.
 FORMATS = {"text", "files", "data"}
 ENGINE_MAY_INCLUDE = {"text": {"text"}, "files": {"text", "files"}, "data": FORMATS,
-                      "comm": {"comm"}, "model": FORMATS | {"model"}, "parallel": FORMATS | {"model", "comm", "parallel"},
+                      "comm": {"comm"}, "measure": {"comm", "measure"}, "model": FORMATS | {"model"}, "parallel": FORMATS | {"model", "comm", "parallel"},
                       "train": FORMATS | {"model", "comm", "parallel", "train"},
-                      "cli": FORMATS | {"comm", "model", "parallel", "train", "cli"}}
+                      "cli": FORMATS | {"comm", "measure", "model", "parallel", "train", "cli"}}
 TORCH = re.compile(r'^\s*#include\s+<((?:torch|ATen|c10)/[^>]+)>', re.M)
 
 

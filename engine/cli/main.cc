@@ -1,15 +1,17 @@
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "engine/cli/verbs.h"
+#include "engine/comm/comm.h"
 
 namespace rigwise::engine {
 namespace {
 
-using AddVerb = void (*)(CLI::App& app, int& status);
+using AddVerb = void (*)(CLI::App& app, Program& program);
 
-constexpr std::array<AddVerb, 0> kVerbs = {};
+constexpr std::array<AddVerb, 2> kVerbs = {add_link, add_device};
 
 int run(int argc, char** argv) {
   CLI::App app{"Fine-tuning under every strategy, and the measurements that go with it",
@@ -17,25 +19,44 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version",
                        "rigwise-engine " RIGWISE_VERSION "\ntorch " RIGWISE_TORCH_VERSION);
   app.require_subcommand(1);
-  int status = 0;
-  for (const AddVerb add : kVerbs) add(app, status);
+  Program program;
+  program.argv.assign(argv, argv + argc);
+  for (const AddVerb add : kVerbs) add(app, program);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    constexpr int kUsage = 2;
-    return app.exit(error) == 0 ? 0 : kUsage;
+    return app.exit(error) == 0 ? kOk : kUsage;
   }
-  return status;
+  return program.status;
 }
 
 }  // namespace
+
+int fail(const Error& error) {
+  std::fprintf(stderr, "rigwise-engine: %s\n", error.message.c_str());
+  if (!error.hint.empty()) std::fprintf(stderr, "  %s\n", error.hint.c_str());
+  return error.code == Errc::usage ? kUsage : kFailed;
+}
+
+int print(std::string_view text) {
+  const bool whole = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  return whole && std::fflush(stdout) == 0 ? kOk : kFailed;
+}
+
 }  // namespace rigwise::engine
 
 int main(int argc, char** argv) {
+  using namespace rigwise::engine;
   try {
-    return rigwise::engine::run(argc, argv);
+    return run(argc, argv);
+  } catch (const CommFailure& failure) {
+    const int status = fail(failure.error);
+    std::_Exit(status);  // the library's threads may never end now
+  } catch (const c10::Error& error) {
+    std::fprintf(stderr, "rigwise-engine: %s\n", error.what_without_backtrace());
+    return kFailed;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "rigwise-engine: a bug of ours: %s\n", error.what());
-    return 1;
+    return kFailed;
   }
 }

@@ -1,5 +1,6 @@
 #include "engine/comm/comm.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 
 #include "engine/comm/engines.h"
 #include "engine/comm/meeting.h"
+#include "engine/comm/sockets.h"
 
 namespace rigwise::engine {
 
@@ -32,6 +34,7 @@ class Solo final : public Comm {
   std::shared_ptr<Comm> split(int colour, int /*key*/) override {
     return colour < 0 ? nullptr : make_solo(device_, members()[0], counters_);
   }
+  [[nodiscard]] std::vector<std::string> hosts() const override { return {host_name()}; }
   [[nodiscard]] CommCounters counters() override { return *counters_; }
   [[nodiscard]] std::vector<std::string> notes() const override { return {}; }
 
@@ -111,6 +114,12 @@ void require_plain(const at::Tensor& x, at::Device device, const char* operation
     throw std::invalid_argument(fmt::format("{} of a tensor on {} by ranks on {}", operation,
                                             x.device().str(), device.str()));
   }
+}
+
+void synchronize(at::Device device) {
+  if (device.is_cpu()) return;
+  const c10::impl::VirtualGuardImpl guard(device.type());
+  guard.synchronizeDevice(device.has_index() ? device.index() : guard.getDevice().index());
 }
 
 std::vector<int> split_members(const std::vector<std::pair<int, int>>& all, int colour) {

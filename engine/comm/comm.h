@@ -100,6 +100,8 @@ class Comm {
   /// tp groups have colour rank / tp, ddp groups colour rank % tp.
   virtual std::shared_ptr<Comm> split(int colour, int key = 0) = 0;
 
+  /// The host of each member.
+  [[nodiscard]] virtual std::vector<std::string> hosts() const = 0;
   /// This rank's cost so far, of the world and all its groups together.
   [[nodiscard]] virtual CommCounters counters() = 0;
   /// What a person should know about how it works here: the interface, emulated operations.
@@ -112,6 +114,9 @@ class Comm {
   int rank_;
   std::vector<int> members_;
 };
+
+/// Until everything given to `device` is finished; nothing to do for the CPU.
+void synchronize(at::Device device);
 
 struct CommOptions {
   at::Device device = at::kCPU;

@@ -8,6 +8,7 @@
 #include <torch/version.h>
 
 #include <cstdlib>
+#include <utility>
 
 #include "engine/comm/engines.h"
 #include "engine/comm/meeting.h"
@@ -131,23 +132,42 @@ class WorkOp final : public GlooOp {
   at::Tensor result_, target_;
 };
 
+/// Room for what others send, kept between calls: fresh memory costs a page fault for every 4 KiB.
+class Scratch {
+ public:
+  at::Tensor take(std::int64_t count, const at::TensorOptions& options) {
+    const std::int64_t bytes = count * static_cast<std::int64_t>(options.dtype().itemsize());
+    if (!kept_.defined() || kept_.numel() < bytes) kept_ = at::empty({bytes}, at::kByte);
+    return std::exchange(kept_, at::Tensor());  // one that comes meanwhile makes its own
+  }
+  void give_back(at::Tensor scratch) { kept_ = std::move(scratch); }
+
+ private:
+  at::Tensor kept_;
+};
+
 /// Each rank sends every other one its part at once and sums what it gets, in the order of ranks.
 /// Gloo's own reduce-scatter is an all-reduce of the whole, twice the bytes.
 class ReduceScatterOp final : public GlooOp {
  public:
-  ReduceScatterOp(SharedPtr shared, at::Tensor out, ReduceOp op)
-      : GlooOp(std::move(shared), "reduce_scatter"), out_(std::move(out)), op_(op) {}
+  ReduceScatterOp(SharedPtr shared, std::shared_ptr<Scratch> scratch, at::Tensor out, ReduceOp op)
+      : GlooOp(std::move(shared), "reduce_scatter"),
+        scratch_(std::move(scratch)),
+        out_(std::move(out)),
+        op_(op) {}
 
   void start(c10d::ProcessGroupGloo& group, const at::Tensor& in, int rank, int size, int tag) {
     const at::NoGradGuard no_grad;
     const std::int64_t part = out_.numel();
     const at::Tensor flat = in.view(-1);
+    room_ = scratch_->take((size - 1) * part, flat.options());
     parts_.resize(static_cast<std::size_t>(size));
     parts_[static_cast<std::size_t>(rank)] = flat.narrow(0, rank * part, part);
+    const std::int64_t part_bytes = part * static_cast<std::int64_t>(flat.element_size());
     for (int step = 1; step < size; ++step) {  // everyone starts with its neighbour
       const int from = (rank - step + size) % size;
       auto& buffer = parts_[static_cast<std::size_t>(from)];
-      buffer = at::empty({part}, flat.options());
+      buffer = room_.narrow(0, (step - 1) * part_bytes, part_bytes).view(flat.scalar_type());
       std::vector<at::Tensor> received = {buffer};
       works_.push_back(group.recv(received, from, tag));
     }
@@ -156,24 +176,34 @@ class ReduceScatterOp final : public GlooOp {
       std::vector<at::Tensor> sent = {flat.narrow(0, to * part, part)};
       works_.push_back(group.send(sent, to, tag));
     }
+    const auto* begin = static_cast<const std::byte*>(flat.const_data_ptr());
+    const auto* out = static_cast<const std::byte*>(out_.const_data_ptr());
+    apart_ = out + out_.nbytes() <= begin || out >= begin + flat.nbytes();
   }
   void abandon() noexcept override {
     for (auto& work : works_) (void)work.release();
+    (void)room_.unsafeReleaseIntrusivePtr().release();  // it may still be written to
   }
 
  private:
   void finish() override {
     for (const auto& work : works_) work->wait();
     const at::NoGradGuard no_grad;
+    at::Tensor flat_out = out_.view(-1);
     const bool widen = at::isReducedFloatingType(out_.scalar_type()) && op_ == ReduceOp::sum;
-    at::Tensor sum = widen ? parts_[0].to(at::kFloat) : parts_[0].clone();
+    at::Tensor sum = widen ? parts_[0].to(at::kFloat) : apart_ ? flat_out : parts_[0].clone();
+    if (sum.is_same(flat_out)) sum.copy_(parts_[0]);
     for (std::size_t rank = 1; rank < parts_.size(); ++rank) accumulate(sum, parts_[rank], op_);
-    out_.view(-1).copy_(sum);
+    if (!sum.is_same(flat_out)) flat_out.copy_(sum);
+    scratch_->give_back(std::move(room_));
   }
+  std::shared_ptr<Scratch> scratch_;
   at::Tensor out_;
   ReduceOp op_;
+  at::Tensor room_;
   std::vector<at::Tensor> parts_;  // by rank
   std::vector<WorkPtr> works_;
+  bool apart_ = false;  // the result overlaps nothing that is summed
 };
 
 class GlooComm final : public Comm {
@@ -204,6 +234,13 @@ class GlooComm final : public Comm {
   }
 
   [[nodiscard]] at::Device device() const override { return at::kCPU; }
+  [[nodiscard]] std::vector<std::string> hosts() const override {
+    std::vector<std::string> out;
+    for (const int member : members()) {
+      out.push_back(shared_->meeting->members()[static_cast<std::size_t>(member)].host);
+    }
+    return out;
+  }
   [[nodiscard]] CommCounters counters() override { return *shared_->counters; }
   [[nodiscard]] std::vector<std::string> notes() const override { return shared_->notes; }
 
@@ -231,7 +268,7 @@ class GlooComm final : public Comm {
     begin(in, "reduce_scatter");
     require_plain(out, device(), "reduce_scatter");
     require_sizes(in.numel(), out.numel(), "reduce_scatter");
-    auto work = std::make_unique<ReduceScatterOp>(shared_, out, op);
+    auto work = std::make_unique<ReduceScatterOp>(shared_, scratch_, out, op);
     const int tag = kReduceScatterTag + reduce_scatters_++ % kMostTags;
     guarded(shared_, "reduce_scatter", [&] { work->start(*group_, in, rank(), size(), tag); });
     return {std::move(work), shared_->counters};
@@ -324,6 +361,7 @@ class GlooComm final : public Comm {
   SharedPtr shared_;
   std::string name_;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
   int reduce_scatters_ = 0, splits_ = 0;
 };
 

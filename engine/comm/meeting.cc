@@ -82,10 +82,8 @@ ProcessState process_state(int pid) {
 }
 
 Member this_member(const RankPlace& place) {
-  std::array<char, 256> host = {};
-  ::gethostname(host.data(), host.size() - 1);
   Member me;
-  me.host = clean_text(host.data(), 255);
+  me.host = host_name();
   me.pid = ::getpid();
   me.started = process_state(me.pid).started;
   me.machine = small_file("/proc/sys/kernel/random/boot_id") + link_text("/proc/self/ns/net") +

@@ -73,6 +73,12 @@ Result<int> listening(int fd, const sockaddr* address, socklen_t length, int por
 
 }  // namespace
 
+std::string host_name() {
+  std::array<char, 256> name = {};
+  ::gethostname(name.data(), name.size() - 1);
+  return clean_text(name.data(), 255);
+}
+
 Result<int> listen_on(const std::string& host, int port) {
   const auto number = htons(static_cast<std::uint16_t>(port));
   if (!is_loopback(host)) {

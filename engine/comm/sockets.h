@@ -7,6 +7,9 @@
 
 namespace rigwise::engine {
 
+/// This host's name, safe to print.
+std::string host_name();
+
 /// A listening socket on `port` (0: any free one) of every interface, or of the loopback one where
 /// `host` names it. The caller closes it. Errors: unavailable (the port is taken), io.
 Result<int> listen_on(const std::string& host, int port);

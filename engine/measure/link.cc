@@ -1,0 +1,254 @@
+#include "engine/measure/link.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+namespace rigwise::engine {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Bytes that no other message of the measurement has: splitmix64 (Steele, Lea, Flood 2014).
+at::Tensor pattern(std::int64_t bytes, std::uint64_t seed) {
+  at::Tensor out = at::empty({bytes}, at::kByte);
+  auto* at = out.data_ptr<std::uint8_t>();
+  for (std::int64_t offset = 0; offset < bytes; offset += 8) {
+    std::uint64_t z = (seed += 0x9e3779b97f4a7c15ULL);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+    z ^= z >> 31;
+    std::memcpy(at + offset, &z,
+                static_cast<std::size_t>(std::min<std::int64_t>(8, bytes - offset)));
+  }
+  return out;
+}
+
+void compare(const at::Tensor& got, const at::Tensor& want, ByteCheck& check) {
+  const at::Tensor here = got.cpu().view(-1).view(at::kByte);
+  const at::Tensor there = want.view(-1).view(at::kByte);
+  check.checked_bytes += there.numel();
+  if (at::equal(here, there)) return;
+  const at::Tensor wrong = at::ne(here, there);
+  check.wrong_bytes += wrong.sum().item<std::int64_t>();
+  if (!check.message_bytes) {
+    check.message_bytes = there.numel();
+    check.first_offset_bytes = wrong.nonzero()[0].item<std::int64_t>();
+  }
+}
+
+LinkSize sized(std::int64_t bytes, const std::vector<double>& times_s, double bus_factor) {
+  LinkSize size;
+  size.bytes = bytes;
+  size.time = spread_of(times_s);
+  size.algbw_bytes_per_s = static_cast<double>(bytes) / size.time.median_s;
+  size.busbw_bytes_per_s = size.algbw_bytes_per_s * bus_factor;
+  return size;
+}
+
+class Measurement {
+ public:
+  Measurement(Comm& comm, const LinkOptions& options) : comm_(comm), options_(options) {}
+
+  LinkPair pair(int from, int to) {
+    LinkPair out;
+    out.from = from;
+    out.to = to;
+    std::vector<double> round_trips_s = share(messages(out, 8, false), from);
+    out.latency_s = spread_of(round_trips_s).median_s / 2;
+    for (const std::int64_t bytes : options_.sizes_bytes) {
+      std::vector<double> times_s = share(messages(out, bytes, true), from);
+      // a message that is not slower than the answer cannot be told from it
+      for (double& time_s : times_s) time_s = std::max(time_s - out.latency_s, time_s / 2);
+      out.sizes.push_back(sized(bytes, times_s, 1));
+    }
+    out.check = shared(out.check, to);
+    return out;
+  }
+
+  LinkCollective collective(const char* operation) {
+    LinkCollective out;
+    out.operation = operation;
+    for (const std::int64_t bytes : options_.sizes_bytes) {
+      const std::int64_t parts = std::max<std::int64_t>(1, bytes / 4 / comm_.size());
+      const std::int64_t count = parts * comm_.size();
+      const auto times_s = runs(out, count);
+      out.sizes.push_back(sized(count * 4, times_s, bus_factor(out.operation)));
+    }
+    out.check = worst(out.check);
+    return out;
+  }
+
+ private:
+  [[nodiscard]] at::Tensor on_device(const at::Tensor& x) const { return x.to(comm_.device()); }
+
+  /// Repeats of one message from `pair.from` to `pair.to` and an answer; the round trips' times on
+  /// the sender, nothing elsewhere. The first one and the last one are compared.
+  std::vector<double> messages(LinkPair& pair, std::int64_t bytes, bool check) {
+    std::vector<double> times_s;
+    if (comm_.rank() != pair.from && comm_.rank() != pair.to) return times_s;
+    const bool sends = comm_.rank() == pair.from;
+    const int peer = sends ? pair.to : pair.from;
+    const at::Tensor want = pattern(bytes, seed(pair.from, pair.to, bytes));
+    at::Tensor message = sends ? on_device(want) : at::zeros({bytes}, on_device(want).options());
+    at::Tensor answer = at::zeros({8}, message.options());
+    for (int repeat = 0; repeat <= options_.repeats; ++repeat) {  // the first is a warm-up
+      synchronize(comm_.device());
+      const auto start = Clock::now();
+      if (sends) {
+        comm_.send(message, peer).wait();
+        comm_.recv(answer, peer).wait();
+        synchronize(comm_.device());
+        if (repeat > 0) times_s.push_back(seconds_since(start));
+      } else {
+        comm_.recv(message, peer).wait();
+        comm_.send(answer, peer).wait();
+        if (check && (repeat == 0 || repeat == options_.repeats))
+          compare(message, want, pair.check);
+        if (repeat + 1 >= options_.repeats) message.zero_();
+      }
+    }
+    return times_s;
+  }
+
+  /// Repeats of one collective over `count` floats; the slowest rank's times.
+  std::vector<double> runs(LinkCollective& out, std::int64_t count) {
+    const int size = comm_.size();
+    const std::int64_t part = count / size;
+    const auto of_rank = [&](int rank) {  // small whole numbers: exact in any order of summing
+      return (at::arange(count, at::kFloat).remainder(97) * (rank + 1)).remainder(31) - 15;
+    };
+    at::Tensor want;
+    if (out.operation == "all_reduce" || out.operation == "reduce_scatter") {
+      want = of_rank(0);
+      for (int rank = 1; rank < size; ++rank) want.add_(of_rank(rank));
+      if (out.operation == "reduce_scatter") want = want.narrow(0, comm_.rank() * part, part);
+    } else if (out.operation == "all_gather") {
+      std::vector<at::Tensor> parts;
+      for (int rank = 0; rank < size; ++rank) parts.push_back(of_rank(rank).narrow(0, 0, part));
+      want = at::cat(parts);
+    } else {
+      want = of_rank(0);
+    }
+    const at::Tensor given = on_device(of_rank(comm_.rank()));
+    at::Tensor in = given.clone();  // once: fresh memory would be part of what is timed
+    at::Tensor result = in;
+    if (out.operation == "all_gather") result = at::empty({count}, in.options());
+    if (out.operation == "reduce_scatter") result = at::empty({part}, in.options());
+    std::vector<double> times_s;
+    for (int repeat = 0; repeat <= options_.repeats; ++repeat) {
+      result.zero_();
+      in.copy_(given);
+      synchronize(comm_.device());
+      comm_.barrier();
+      const auto start = Clock::now();
+      run_one(out.operation, in, result, part);
+      synchronize(comm_.device());
+      if (repeat > 0) times_s.push_back(seconds_since(start));
+      if (repeat == 0 || repeat == options_.repeats) compare(result, want.contiguous(), out.check);
+    }
+    at::Tensor slowest = on_device(at::tensor(times_s, at::kDouble));
+    comm_.all_reduce(slowest, ReduceOp::max).wait();
+    slowest = slowest.cpu();
+    return {slowest.data_ptr<double>(), slowest.data_ptr<double>() + slowest.numel()};
+  }
+
+  void run_one(const std::string& operation, const at::Tensor& in, at::Tensor& result,
+               std::int64_t part) {
+    if (operation == "all_reduce") {
+      comm_.all_reduce(result).wait();
+    } else if (operation == "all_gather") {
+      comm_.all_gather(in.narrow(0, 0, part), result).wait();
+    } else if (operation == "reduce_scatter") {
+      comm_.reduce_scatter(in, result).wait();
+    } else {
+      comm_.broadcast(result, 0).wait();
+    }
+  }
+
+  [[nodiscard]] double bus_factor(const std::string& operation) const {
+    const double n = comm_.size();
+    if (operation == "all_reduce") return 2 * (n - 1) / n;
+    return operation == "broadcast" ? 1 : (n - 1) / n;
+  }
+
+  [[nodiscard]] static std::uint64_t seed(int from, int to, std::int64_t bytes) {
+    return static_cast<std::uint64_t>(from) * 1'000'003 + static_cast<std::uint64_t>(to) * 10'007 +
+           static_cast<std::uint64_t>(bytes);
+  }
+
+  /// `root`'s numbers on every rank; there are options_.repeats of them.
+  std::vector<double> share(std::vector<double> values, int root) {
+    values.resize(static_cast<std::size_t>(options_.repeats));
+    at::Tensor all = on_device(at::tensor(values, at::kDouble));
+    comm_.broadcast(all, root).wait();
+    all = all.cpu();
+    return {all.data_ptr<double>(), all.data_ptr<double>() + all.numel()};
+  }
+
+  ByteCheck shared(const ByteCheck& check, int root) {
+    at::Tensor all = on_device(to_tensor(check));
+    comm_.broadcast(all, root).wait();
+    return to_check(all.cpu());
+  }
+
+  /// The check of the rank that saw the most wrong bytes; bytes checked by all together.
+  ByteCheck worst(const ByteCheck& check) {
+    at::Tensor all_W4 = at::empty({comm_.size(), 4}, on_device(to_tensor(check)).options());
+    comm_.all_gather(on_device(to_tensor(check)), all_W4).wait();
+    all_W4 = all_W4.cpu();
+    ByteCheck out = to_check(all_W4[all_W4.select(1, 1).argmax().item<std::int64_t>()]);
+    out.checked_bytes = all_W4.select(1, 0).sum().item<std::int64_t>();
+    return out;
+  }
+
+  static at::Tensor to_tensor(const ByteCheck& check) {
+    return at::tensor({check.checked_bytes, check.wrong_bytes, check.message_bytes.value_or(0),
+                       check.first_offset_bytes.value_or(0)},
+                      at::kLong);
+  }
+  static ByteCheck to_check(const at::Tensor& values) {
+    ByteCheck check;
+    check.checked_bytes = values[0].item<std::int64_t>();
+    check.wrong_bytes = values[1].item<std::int64_t>();
+    if (check.wrong_bytes > 0) {
+      check.message_bytes = values[2].item<std::int64_t>();
+      check.first_offset_bytes = values[3].item<std::int64_t>();
+    }
+    return check;
+  }
+
+  Comm& comm_;
+  const LinkOptions& options_;
+};
+
+}  // namespace
+
+LinkReport measure_link(Comm& comm, const LinkOptions& options) {
+  const at::NoGradGuard no_grad;
+  LinkReport report;
+  report.hosts = comm.hosts();
+  report.device = comm.device().str();
+  report.notes = comm.notes();
+  Measurement measurement(comm, options);
+  for (int from = 0; options.pairs && from < comm.size(); ++from) {
+    for (int to = 0; to < comm.size(); ++to) {
+      if (from != to) report.pairs.push_back(measurement.pair(from, to));
+    }
+  }
+  if (options.collectives) {
+    for (const char* operation : {"all_reduce", "all_gather", "reduce_scatter", "broadcast"}) {
+      report.collectives.push_back(measurement.collective(operation));
+    }
+  }
+  return report;
+}
+
+}  // namespace rigwise::engine
