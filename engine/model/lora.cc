@@ -11,25 +11,25 @@ namespace {
 constexpr std::string_view kPeftPrefix = "base_model.model.";
 constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
 
-std::vector<std::pair<Linear*, Block*>> all_linears(Model& model) {
-  std::vector<std::pair<Linear*, Block*>> all;
+std::vector<Linear*> all_linears(Model& model) {
+  std::vector<Linear*> all;
   for (const std::unique_ptr<Block>& block : model.blocks()) {
-    for (Linear* layer : block->linears()) all.emplace_back(layer, block.get());
+    for (Linear* layer : block->linears()) all.push_back(layer);
   }
   return all;
 }
 
 std::vector<Parameter*> lora_parameters(Model& model) {
   std::vector<Parameter*> all;
-  for (const auto& [layer, block] : all_linears(model)) {
+  for (Linear* layer : all_linears(model)) {
     if (layer->lora) all.insert(all.end(), {layer->lora->a, layer->lora->b});
   }
   return all;
 }
 
-void set_trained(Parameter& parameter, const at::Tensor& whole, at::Device device) {
+void set_trained(Parameter& parameter, const at::Tensor& whole) {
   const at::Tensor part = part_of(whole, parameter.cut);
-  parameter.value = at::empty(part.sizes(), at::kFloat).copy_(part).to(device);
+  parameter.value = at::empty(part.sizes(), at::kFloat).copy_(part).to(parameter.device);
   parameter.value.set_requires_grad(true);
 }
 
@@ -47,7 +47,7 @@ std::string peft_name(std::string_view name) {
 Status add_lora(Model& model, const AdapterConfig& config) {
   std::vector<std::string> modules;
   std::unordered_map<std::string, Linear*> by_module;
-  for (const auto& [layer, block] : all_linears(model)) {
+  for (Linear* layer : all_linears(model)) {
     modules.push_back(layer->module);
     by_module[layer->module] = layer;
   }
@@ -63,6 +63,7 @@ Status add_lora(Model& model, const AdapterConfig& config) {
     lora.a = model.add_parameter(module + std::string(kA), {shape.rank, inputs});
     lora.b = model.add_parameter(module + std::string(kB), {outputs, shape.rank});
     lora.a->trainable = lora.b->trainable = true;
+    lora.a->device = lora.b->device = layer.weight->device;
     lora.scale = shape.scale;
     lora.dropout = config.dropout;
   }
@@ -70,14 +71,14 @@ Status add_lora(Model& model, const AdapterConfig& config) {
 }
 
 void init_lora(Model& model, std::uint64_t seed) {
-  for (const auto& [layer, block] : all_linears(model)) {
+  for (Linear* layer : all_linears(model)) {
     if (!layer->lora) continue;
     Parameter &a = *layer->lora->a, &b = *layer->lora->b;
     const double bound = 1 / std::sqrt(static_cast<double>(a.shape[1]));
     at::Tensor whole = at::empty(a.shape, at::kFloat);
     whole.uniform_(-bound, bound, named_generator(a.name, seed));
-    set_trained(a, whole, block->device);
-    set_trained(b, at::zeros(b.shape, at::kFloat), block->device);
+    set_trained(a, whole);
+    set_trained(b, at::zeros(b.shape, at::kFloat));
   }
 }
 
@@ -85,7 +86,7 @@ Status load_lora(Model& model, const std::filesystem::path& folder) {
   RW_TRY(const SafetensorsFile file, SafetensorsFile::open(folder / "adapter_model.safetensors"));
   std::set<std::string_view> left;
   for (const TensorView& tensor : file.tensors()) left.insert(tensor.name);
-  for (const auto& [layer, block] : all_linears(model)) {
+  for (Linear* layer : all_linears(model)) {
     if (!layer->lora) continue;
     for (Parameter* parameter : {layer->lora->a, layer->lora->b}) {
       const std::string name = peft_name(parameter->name);
@@ -101,7 +102,7 @@ Status load_lora(Model& model, const std::filesystem::path& folder) {
                      "the adapter was made for another model"};
       }
       RW_TRY(const at::Tensor whole, mapped_tensor(*view));
-      set_trained(*parameter, whole, block->device);
+      set_trained(*parameter, whole);
       left.erase(view->name);
     }
   }

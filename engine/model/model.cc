@@ -86,6 +86,22 @@ std::vector<Linear*> Block::linears() {
   return all;
 }
 
+std::vector<Parameter*> Block::parameters() {
+  std::vector<Parameter*> all;
+  const auto add = [&](Parameter* parameter) {
+    if (parameter != nullptr) all.push_back(parameter);
+  };
+  const auto add_norm = [&](const Norm& norm) { add(norm.weight), add(norm.bias); };
+  add_norm(attention_norm), add_norm(mlp_norm);
+  if (q_norm) add_norm(*q_norm), add_norm(*k_norm);
+  for (const Linear* layer : linears()) {
+    add(layer->weight), add(layer->bias);
+    if (layer->nf4) add(layer->nf4->absmax), add(layer->nf4->nested_absmax);
+    if (layer->lora) add(layer->lora->a), add(layer->lora->b);
+  }
+  return all;
+}
+
 std::unique_ptr<Model> Model::describe(const ModelConfig& config) {
   std::unique_ptr<Model> model(new Model(config));
   if (config.architecture == Architecture::gpt2) {
@@ -196,20 +212,30 @@ void Model::keep_only(std::int64_t first, std::int64_t last, bool embedding, boo
   const auto drop = [&](Parameter* parameter) {
     if (parameter != nullptr) by_name_.erase(parameter->name);
   };
-  const auto drop_norm = [&](const Norm& n) { drop(n.weight), drop(n.bias); };
   for (const std::unique_ptr<Block>& block : blocks_) {
     if (block->index >= first && block->index < last) continue;
-    drop_norm(block->attention_norm), drop_norm(block->mlp_norm);
-    if (block->q_norm) drop_norm(*block->q_norm), drop_norm(*block->k_norm);
-    for (const Linear* layer : block->linears()) drop(layer->weight), drop(layer->bias);
+    for (Parameter* parameter : block->parameters()) drop(parameter);
   }
   std::erase_if(blocks_, [&](const auto& b) { return b->index < first || b->index >= last; });
   has_embedding_ = embedding, has_head_ = head;
-  if (!head) drop_norm(final_norm_);
+  if (!head) drop(final_norm_.weight), drop(final_norm_.bias);
   if (!embedding) drop(position_embedding_);
   const bool tied = head_ == embedding_;
   if (!embedding && !(tied && head)) drop(embedding_);
   if (!head && !tied) drop(head_);
+}
+
+void Model::place(Block& block, at::Device device) {
+  block.device = device;
+  for (Parameter* parameter : block.parameters()) parameter->device = device;
+}
+
+void Model::place_rest(at::Device device) {
+  std::vector<Parameter*> rest = parameters();
+  for (const std::unique_ptr<Block>& block : blocks_) {
+    for (const Parameter* parameter : block->parameters()) std::erase(rest, parameter);
+  }
+  for (Parameter* parameter : rest) parameter->device = device;
 }
 
 void Model::set_longest(std::int64_t positions) {

@@ -70,6 +70,8 @@ struct Block {
   at::Tensor operator()(const at::Tensor& x_ND, const BlockInput& input) const;
   /// All linear layers, in the order of the computation.
   std::vector<Linear*> linears();
+  /// Every parameter of it, those of adapters and quantised matrices included.
+  std::vector<Parameter*> parameters();
 };
 
 /// How a block is run: plainly, recomputed in the backward pass, gathered first.
@@ -96,6 +98,10 @@ class Model {
   [[nodiscard]] bool has_embedding() const { return has_embedding_; }
   [[nodiscard]] bool has_head() const { return has_head_; }
   void set_runner(BlockRunner runner) { runner_ = std::move(runner); }
+  /// Puts a block's layers, values to come included, on a device.
+  void place(Block& block, at::Device device);
+  /// Puts everything outside the blocks on one.
+  void place_rest(at::Device device);
   /// Longest sequence of the run; must be told before the first batch where rotary scaling asks.
   void set_longest(std::int64_t positions);
 

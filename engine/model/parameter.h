@@ -29,6 +29,7 @@ struct Parameter {
   std::vector<std::int64_t> shape = {};  // of the whole
   std::optional<Cut> cut = {};           // none: this rank holds the whole
   at::Tensor value = {};                 // this rank's part, a leaf of the graph if trainable
+  at::Device device = at::kCPU;          // where the value is put
   bool trainable = false;
   /// Ranks of the tensor-parallel group each find a summand of its gradient.
   bool partial_gradient = false;

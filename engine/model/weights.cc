@@ -58,7 +58,7 @@ Status load_full(const ModelFolder& folder, Parameter& parameter, at::ScalarType
                              c10::toString(whole.scalar_type())),
                  "only full and NF4 (bitsandbytes) weights are read"};
   }
-  parameter.value = own_part(whole, parameter.cut, dtype);
+  parameter.value = own_part(whole, parameter.cut, dtype).to(parameter.device);
   return Ok{};
 }
 
@@ -118,10 +118,11 @@ Status store_nf4(Model& model, Linear& layer, Nf4Tensors tensors) {
   kept.levels = nf4_levels();
   const auto add = [&](const char* suffix, const at::Tensor& value) {
     Parameter* part = model.add_parameter(weight.name + suffix, value.sizes().vec());
-    part->value = value;
+    part->device = weight.device;
+    part->value = value.to(weight.device);
     return part;
   };
-  weight.value = tensors.packed;
+  weight.value = tensors.packed.to(weight.device);
   kept.absmax = add(".absmax", tensors.absmax);
   if (tensors.nested_absmax.defined()) {
     kept.nested_levels = nf4_nested_levels();
@@ -153,12 +154,20 @@ Status load_linear(Model& model, const ModelFolder& folder, Linear& layer,
 }  // namespace
 
 Status load_weights(Model& model, const ModelFolder& folder, const LoadOptions& options) {
-  std::vector<Parameter*> rest = model.parameters();
+  std::vector<Parameter*> rest;
+  for (Parameter* parameter : model.parameters()) {
+    if (!parameter->value.defined()) rest.push_back(parameter);  // adapters are filled elsewhere
+  }
   for (const std::unique_ptr<Block>& block : model.blocks()) {
     for (Linear* layer : block->linears()) {
-      std::erase(rest, layer->weight);
-      RW_CHECK(load_linear(model, folder, *layer, options));
+      if (std::erase(rest, layer->weight) > 0) {
+        RW_CHECK(load_linear(model, folder, *layer, options));
+      }
     }
+    for (Parameter* parameter : block->parameters()) {
+      if (std::erase(rest, parameter) > 0) RW_CHECK(load_full(folder, *parameter, options.dtype));
+    }
+    if (options.on_block) options.on_block(*block);
   }
   for (Parameter* parameter : rest) RW_CHECK(load_full(folder, *parameter, options.dtype));
   return Ok{};
@@ -178,7 +187,7 @@ void init_weights(Model& model, std::uint64_t seed, at::ScalarType dtype) {
     } else {
       whole.normal_(0, model.config().initializer_range, named_generator(parameter->name, seed));
     }
-    parameter->value = own_part(whole, parameter->cut, dtype);
+    parameter->value = own_part(whole, parameter->cut, dtype).to(parameter->device);
   }
 }
 

@@ -20,6 +20,8 @@ struct LoadOptions {
   at::ScalarType dtype = at::kFloat;  // fp32 or bf16, of everything that is not quantised
   /// Of the linear layers in the blocks; a folder that is quantised already stays so.
   Storage storage = Storage::full;
+  /// Called when a block has all its values, so that its memory can be given away before the next.
+  std::function<void(Block&)> on_block = {};
 };
 
 /// Fills every parameter from a Hugging Face folder, each with this rank's part only. Nothing is
