@@ -216,6 +216,14 @@ bool is_gpu_line(std::string_view text) {  // "GPU: 0"
   return text.starts_with("GPU: ") && gpu_of(text.substr(5));
 }
 
+/// "ASIC:", "BDF: 0000:03:00.0", "GFX_ACTIVITY: 98 %": amd-smi shouts.
+bool is_name_line(std::string_view text) {
+  const auto colon = text.find(':');
+  if (colon == std::string_view::npos || colon < 2) return false;
+  return text.substr(0, colon).find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==
+         std::string_view::npos;
+}
+
 void read_outline(const Section& section, Sink& sink) {
   Reading reading(sink);
   Outline outline;
@@ -388,9 +396,8 @@ bool json_pairs(const Json& object, const std::string& path, int depth, Reading&
 const Form kAmdSmi = {"amd-smi",
                       [](const Lines& lines, std::size_t at) {
                         if (!is_gpu_line(trim(lines[at].text.substr(0, 100)))) return false;
-                        return at + 1 < lines.size() &&
-                               lines[at + 1].text.find(':') != std::string_view::npos &&
-                               lines[at + 1].text.starts_with("  ");
+                        return at + 1 < lines.size() && lines[at + 1].text.starts_with("  ") &&
+                               is_name_line(trim(lines[at + 1].text));
                       },
                       read_outline};
 const Form kAmdMonitor = {

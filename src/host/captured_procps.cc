@@ -213,6 +213,14 @@ void read_top(const Section& section, Sink& sink) {
 
 // ----------------------------------------------------------------------------------------- sensors
 
+/// "k10temp-pci-00c3", "BAT0-acpi-0": a driver, a bus, an address.
+bool is_chip(std::string_view line) {
+  const auto parts = split(line.substr(0, 100), '-');
+  return parts.size() >= 3 && line.find_first_of(" \t:") == std::string_view::npos &&
+         !parts.back().empty() &&
+         parts.back().find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
 bool is_adapter(std::string_view line) {
   return line.starts_with("Adapter: ");
 }
@@ -275,8 +283,7 @@ const Form kTop = {"top",
 const Form kSensors = {"sensors",
                        [](const Lines& lines, std::size_t at) {
                          return at + 1 < lines.size() && is_adapter(lines[at + 1].text) &&
-                                !lines[at].text.empty() &&
-                                lines[at].text.find(' ') == std::string_view::npos;
+                                is_chip(lines[at].text);
                        },
                        read_sensors};
 

@@ -329,6 +329,24 @@ void take_log(Source& source, const std::optional<std::string>& decoded,
   }
 }
 
+/// A file of a known form is a log too where entries of training stand in it.
+void take_training_behind(const std::optional<std::string>& decoded, const ImportOptions& options,
+                          Source& source) {
+  Source as_log;
+  as_log.path = source.path;
+  as_log.file = source.file;
+  take_log(as_log, decoded, options);
+  const auto& steps = as_log.training.steps;
+  const auto trained = std::count_if(steps.begin(), steps.end(), [](const StepRecord& row) {
+    return (row.kind == RecordKind::train && row.loss) ||
+           (row.kind == RecordKind::eval && row.eval_loss);
+  });
+  if (trained < 2) return;
+  source.training = std::move(as_log.training);
+  source.is_log = true;
+  source.file.became = "log + " + source.file.became;
+}
+
 bool is_script(std::string_view name) {
   const std::string low = lower(name);
   return has_ending(low, {".sh", ".bash", ".sbatch", ".slurm"}) || low.starts_with("command") ||
@@ -373,7 +391,8 @@ void read_text(std::string_view head, const std::optional<std::string>& decoded,
     keep_captured(std::move(captured), source);
     if (captured_all) source.file.became = join(source.captured.kinds, " + ");
   }
-  if (captured_all) return;
+  // A job's log often begins with nvidia-smi's screen or an environment: what follows is training.
+  if (captured_all) return take_training_behind(decoded, options, source);
   const bool debug =
       name.starts_with("debug") && folder_of(source).find("wandb") != std::string::npos;
   if (!is_prose_or_code(name) && !has_ending(name, {".json"}) && !debug)

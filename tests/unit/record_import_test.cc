@@ -389,6 +389,37 @@ TEST_F(Import, GpusOfTwoMachinesAreKeptApart) {
   EXPECT_EQ(read_gpu(one, one.info.host)->rows.size(), 20U);
 }
 
+TEST_F(Import, AJobsLogBehindWhatToolsPrinted) {
+  const auto text_of = [](const std::string& name) {
+    return *read_file(fs::path(RIGWISE_FIXTURES) / "captured" / name);
+  };
+  for (const char* before : {"nvidia-smi-550.txt", "nvidia-smi-q.txt", "collect-env.txt",
+                             "pip-freeze.txt", "amd-smi-metric.txt", "sensors.txt", "top.txt"}) {
+    put("slurm.out", text_of(before) + stamped_log());
+    const OpenedRun run = imported();
+    EXPECT_EQ(rows_of(*read_steps(run), RecordKind::train), 20U) << before;
+    EXPECT_NE(file("slurm.out").became.find("log"), std::string::npos) << before;
+  }
+  put("slurm.out", text_of("nvidia-smi-550.txt") + stamped_log());
+  imported();
+  EXPECT_EQ(file("slurm.out").became, "log + nvidia-smi");
+  for (const char* line : {"GPU: 0\n  Memory: 24 GB\n", "Loading\nAdapter: lora\n"}) {
+    put("slurm.out", line + stamped_log());
+    imported();
+    EXPECT_EQ(file("slurm.out").became, "log") << line;
+  }
+}
+
+TEST_F(Import, WhatToolsPrintIsNoTraining) {
+  fs::copy(fs::path(RIGWISE_FIXTURES) / "captured", from_, fs::copy_options::recursive);
+  fs::remove(from_ / "train.log");
+  imported();
+  for (const auto& one : outcome_.files) {
+    EXPECT_EQ(one.steps, 0) << one.path;
+    EXPECT_EQ(one.became.find("log"), std::string::npos) << one.path << " became " << one.became;
+  }
+}
+
 TEST_F(Import, RatesOfIostatAndSarBecomeCounters) {
   put_fixture("captured/sar.txt", "sar.txt");
   const OpenedRun run = imported();
