@@ -618,6 +618,33 @@ Result<PreTokenized> pre_tokenize(const TextSteps& steps, std::string_view text,
   return out;
 }
 
+std::string token_surface(const TextSteps& steps, std::string_view token) {
+  const auto spells_bytes = [](const auto& step) {
+    return step.kind == std::decay_t<decltype(step)>::Kind::byte_level;
+  };
+  std::string out;
+  if (std::any_of(steps.pre_tokenizers.begin(), steps.pre_tokenizers.end(), spells_bytes) ||
+      std::any_of(steps.normalizers.begin(), steps.normalizers.end(), spells_bytes)) {
+    for (std::size_t at = 0; at < token.size();) {
+      const auto byte = byte_level_byte(next_char(token, at));
+      if (!byte) return std::string(token);
+      out += static_cast<char>(*byte);
+    }
+    return out;
+  }
+  if (const auto byte = fallback_byte(token)) return std::string(1, *byte);
+  constexpr std::string_view kMark = "\xE2\x96\x81";
+  for (std::size_t at = 0; at < token.size();) {
+    if (token.substr(at).starts_with(kMark)) {
+      out += ' ';
+      at += kMark.size();
+    } else {
+      out += token[at++];
+    }
+  }
+  return out;
+}
+
 std::string decode_tokens(const TextSteps& steps, std::vector<std::string> tokens) {
   if (!steps.has_decoder) return join(tokens, " ");
   TextScratch scratch;

@@ -85,6 +85,10 @@ struct PreTokenized {
 Result<PreTokenized> pre_tokenize(const TextSteps& steps, std::string_view text, bool at_start,
                                   TextScratch& scratch);
 
+/// The bytes of text that a token of the vocabulary stands for: byte-level spelling undone, "▁" a
+/// blank, <0x0A> a byte.
+std::string token_surface(const TextSteps& steps, std::string_view token);
+
 std::string decode_tokens(const TextSteps& steps, std::vector<std::string> tokens);
 
 }  // namespace rigwise::engine

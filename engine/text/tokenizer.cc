@@ -9,6 +9,7 @@
 #include "engine/text/bpe.h"
 #include "engine/text/text_steps.h"
 #include "engine/text/tokenizer_json.h"
+#include "engine/text/unicode.h"
 
 namespace rigwise::engine {
 
@@ -313,6 +314,70 @@ Result<std::vector<std::int32_t>> Tokenizer::encode(std::string_view text, bool 
     at_start = false;
   }
   if (add_special) out.insert(out.end(), tables.post.suffix.begin(), tables.post.suffix.end());
+  return out;
+}
+
+/// What a token stands for in the text, if the normalizer left the text alone.
+std::string Tokenizer::surface(std::int32_t id) const {
+  const std::string* text = token(id);
+  if (text == nullptr) return "";
+  const auto added = tables_->added.find(id);
+  if (added != tables_->added.end() && !added->second.normalized) return *text;
+  return token_surface(tables_->steps, *text);
+}
+
+/// Where each token's text ends; nothing where tokens and text do not run side by side.
+std::optional<std::vector<std::size_t>> Tokenizer::token_ends(
+    std::string_view text, std::span<const std::int32_t> ids) const {
+  std::vector<std::size_t> out;
+  out.reserve(ids.size());
+  std::size_t at = 0;
+  for (const auto id : ids) {
+    const std::string token = surface(id);
+    std::string_view part = token;
+    if (!text.substr(at).starts_with(part)) {
+      // A blank that the tokenizer put before the text, or white space that an added token took
+      if (part.starts_with(' ') && text.substr(at).starts_with(part.substr(1))) {
+        part.remove_prefix(1);
+      } else {
+        std::size_t behind = at;
+        while (behind < text.size() && is_white(static_cast<unsigned char>(text[behind]))) ++behind;
+        if (!text.substr(behind).starts_with(part)) return std::nullopt;
+        at = behind;
+      }
+    }
+    at += part.size();
+    out.push_back(at);
+  }
+  return out;
+}
+
+Result<Tokenizer::Marked> Tokenizer::encode_marked(
+    std::string_view text, std::span<const std::pair<std::size_t, std::size_t>> spans,
+    bool add_special) {
+  RW_TRY(auto ids, encode(text, add_special));
+  const std::size_t before = add_special ? tables_->post.prefix.size() : 0;
+  const std::size_t behind = add_special ? tables_->post.suffix.size() : 0;
+  const std::size_t count = ids.size() - before - behind;
+  Marked out;
+  out.inside.assign(ids.size(), false);
+  if (const auto ends = token_ends(text, std::span(ids).subspan(before, count))) {
+    auto span = spans.begin();
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t begin = i == 0 ? 0 : (*ends)[i - 1];
+      while (span != spans.end() && span->second <= begin) ++span;
+      if (span == spans.end()) break;
+      out.inside[before + i] = span->first < (*ends)[i] && begin < (*ends)[i];
+    }
+  } else {
+    for (const auto& [begin, end] : spans) {
+      RW_TRY(const auto until_begin, encode(text.substr(0, begin), false));
+      RW_TRY(const auto until_end, encode(text.substr(0, end), false));
+      for (std::size_t i = until_begin.size(); i < std::min(until_end.size(), count); ++i)
+        out.inside[before + i] = true;
+    }
+  }
+  out.ids = std::move(ids);
   return out;
 }
 

@@ -20,6 +20,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/text/tokenizer_settings.h"
@@ -48,6 +49,17 @@ class Tokenizer {
   /// pattern of the tokenizer takes too many steps).
   Result<std::vector<std::int32_t>> encode(std::string_view text, bool add_special = true);
 
+  struct Marked {
+    std::vector<std::int32_t> ids = {};
+    std::vector<bool> inside = {};  // one an id
+  };
+  /// encode(), and for each token whether some of its text lies in one of the spans (bytes of
+  /// `text`, in order, apart). Tokens that the post-processor puts around are not inside. Exact
+  /// unless the normalizer changed the text there (a composed accent), then to about a token.
+  Result<Marked> encode_marked(std::string_view text,
+                               std::span<const std::pair<std::size_t, std::size_t>> spans,
+                               bool add_special = true);
+
   /// Ids that there are not are passed over. The result is valid UTF-8.
   [[nodiscard]] std::string decode(std::span<const std::int32_t> ids,
                                    bool skip_special = true) const;
@@ -69,6 +81,9 @@ class Tokenizer {
  private:
   struct Tables;
   struct Memory;
+  [[nodiscard]] std::string surface(std::int32_t id) const;
+  [[nodiscard]] std::optional<std::vector<std::size_t>> token_ends(
+      std::string_view text, std::span<const std::int32_t> ids) const;
   explicit Tokenizer(std::shared_ptr<const Tables> tables);
   std::shared_ptr<const Tables> tables_;
   std::unique_ptr<Memory> memory_;
