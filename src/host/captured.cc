@@ -14,6 +14,7 @@ namespace captured {
 // of captured_*.cc: a whole JSON document of that tool
 bool read_rocm_json(const Json& json, Sink& sink);
 bool read_amd_json(const Json& json, Sink& sink);
+bool read_gpustat_json(const Json& json, Sink& sink);
 bool read_lsblk_json(const Json& json, Sink& sink);
 bool read_iostat_json(const Json& json, Sink& sink);
 bool read_iperf3_json(const Json& json, Sink& sink);
@@ -26,12 +27,37 @@ constexpr std::size_t kMostLines = 2'000'000;
 constexpr std::size_t kMostJsonBytes = std::size_t{16} << 20;
 
 // Asked in this order: those with the surest marks first.
-constexpr std::array kForms = {
-    &kNvidiaScreen, &kNvidiaQuery, &kNvidiaNvlink, &kNvidiaList, &kNvidiaDmon, &kNvidiaPmon,
-    &kNvidiaTopo,   &kAmdSmi,      &kAmdMonitor,   &kAmdCsv,     &kRocmText,   &kRocmCsv,
-    &kNvidiaCsv,    &kSar,         &kVmstat,       &kTop,        &kSensors,    &kIostat,
-    &kIperf3,       &kPing,        &kLsblkPairs,   &kLsblk,      &kDf,         &kFree,
-    &kSoftware,     &kUname,       &kLscpu,        &kPackages,   &kDu};
+constexpr std::array kForms = {&kNvidiaScreen,
+                               &kNvidiaQuery,
+                               &kNvidiaNvlink,
+                               &kNvidiaList,
+                               &kNvidiaDmon,
+                               &kNvidiaPmon,
+                               &kNvidiaTopo,
+                               &kNvidiaApps,
+                               &kGpustat,
+                               &kAmdSmi,
+                               &kAmdMonitor,
+                               &kAmdCsv,
+                               &kRocmText,
+                               &kRocmCsv,
+                               &kNvidiaCsv,
+                               &kSar,
+                               &kVmstat,
+                               &kTop,
+                               &kSensors,
+                               &kIostat,
+                               &kIperf3,
+                               &kPing,
+                               &kLsblkPairs,
+                               &kLsblk,
+                               &kDf,
+                               &kFree,
+                               &kSoftware,
+                               &kUname,
+                               &kLscpu,
+                               &kPackages,
+                               &kDu};
 
 Lines lines_of(std::string_view text, Sink& sink) {
   Lines lines;
@@ -109,9 +135,10 @@ bool read_json(std::string_view text, Sink& sink) {
     bool (*read)(const Json&, Sink&);
   };
   constexpr std::array kJson = {
-      JsonForm{"iperf3 json", read_iperf3_json}, JsonForm{"lsblk json", read_lsblk_json},
-      JsonForm{"iostat json", read_iostat_json}, JsonForm{"rocm-smi json", read_rocm_json},
-      JsonForm{"amd-smi json", read_amd_json},   JsonForm{"pip list json", read_packages_json}};
+      JsonForm{"iperf3 json", read_iperf3_json},    JsonForm{"lsblk json", read_lsblk_json},
+      JsonForm{"iostat json", read_iostat_json},    JsonForm{"rocm-smi json", read_rocm_json},
+      JsonForm{"amd-smi json", read_amd_json},      JsonForm{"gpustat json", read_gpustat_json},
+      JsonForm{"pip list json", read_packages_json}};
   for (const auto& form : kJson) {
     if (json->is_array() && form.read != read_packages_json && form.read != read_amd_json) continue;
     if (!form.read(*json, sink)) continue;
@@ -142,6 +169,14 @@ std::string command_of_name(std::string_view name) {
   return clean_text(name.substr(0, dot), 200);
 }
 
+/// A row of --query-compute-apps with a UUID looks like one of --query-gpu.
+bool is_apps_row(const Form* form, const Form* here, const Section& section,
+                 std::string_view line) {
+  return form == &kNvidiaApps && here == &kNvidiaCsv && !section.lines.empty() &&
+         std::count(line.begin(), line.end(), ',') ==
+             std::count(section.lines.front().text.begin(), section.lines.front().text.end(), ',');
+}
+
 void read_sections(std::string_view file_name, const Lines& lines, const CaptureHints& hints,
                    Sink& sink) {
   Lines loose;  // of no form
@@ -166,7 +201,8 @@ void read_sections(std::string_view file_name, const Lines& lines, const Capture
     const Form* here = form_at(lines, at, command);
     // the environment of collect_env holds an lscpu of its own
     const bool inside = form != nullptr && (here == nullptr || here == form ||
-                                            (form == &kSoftware && here == &kLscpu));
+                                            (form == &kSoftware && here == &kLscpu) ||
+                                            is_apps_row(form, here, section, lines[at].text));
     if (!inside) {
       close();
       form = here;

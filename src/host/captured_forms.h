@@ -69,6 +69,7 @@ struct Form {
 // Every form by file; captured.cc joins them.
 extern const Form kNvidiaCsv, kNvidiaScreen, kNvidiaList, kNvidiaDmon, kNvidiaPmon, kNvidiaTopo,
     kNvidiaNvlink, kNvidiaQuery;
+extern const Form kNvidiaApps, kGpustat;
 extern const Form kAmdSmi, kAmdMonitor, kAmdCsv;
 extern const Form kRocmText, kRocmCsv, kDf, kDu, kLsblk, kLsblkPairs, kIostat, kPing, kIperf3;
 extern const Form kSar, kVmstat, kTop, kSensors;

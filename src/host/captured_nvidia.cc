@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "host/captured_forms.h"
 
@@ -635,6 +636,36 @@ void read_list(const Section& section, Sink& sink) {
 }
 
 }  // namespace
+
+/// gpustat --json: {"hostname": …, "query_time": …, "gpus": [{"index": 0, "memory.used": 21041}]},
+/// under nvidia-smi's names and in its units.
+bool read_gpustat_json(const Json& json, Sink& sink) {
+  const auto gpus = json.find("gpus");
+  if (gpus == json.end() || !gpus->is_array() || !json.contains("query_time")) return false;
+  std::optional<double> unix_s;
+  if (const auto time = get<std::string>(json, "query_time")) unix_s = sink.instant(*time);
+  if (const auto host = get<std::string>(json, "hostname"))
+    sink.into().host = clean_text(*host, 100);
+  if (const auto driver = get<std::string>(json, "driver_version")) sink.version("driver", *driver);
+  std::vector<Row> rows;
+  for (const auto& gpu : *gpus) {
+    if (!gpu.is_object() || rows.size() >= static_cast<std::size_t>(kMostGpus)) continue;
+    Row row;
+    row.unix_s = unix_s;
+    for (const auto& [name, value] : gpu.items()) {
+      const Column column = {.name = name, .field = field_of(name)};
+      if (value.is_string()) set_cell(column, value.get<std::string>(), row, sink);
+      if (value.is_number()) set_cell(column, number_text(value.get<double>()), row, sink);
+    }
+    rows.push_back(std::move(row));
+  }
+  number_rows(rows, sink);
+  for (const Row& row : rows) {
+    keep_device(row.device, row.sample.gpu, sink);
+    if (row.any) sink.gpu(row.sample, row.unix_s);
+  }
+  return !rows.empty();
+}
 
 const Form kNvidiaCsv = {"nvidia-smi csv",
                          [](const Lines& lines, std::size_t at) {

@@ -287,8 +287,144 @@ void read_nvlink(const Section& section, Sink& sink) {
   }
 }
 
+// -------------------------------------------------------------------------------- compute-apps csv
+
+/// "pid, process_name, used_gpu_memory [MiB]", in any order and with other columns.
+std::vector<std::string> apps_header(std::string_view line) {
+  if (line.size() > 1000) return {};
+  std::vector<std::string> names;
+  for (const auto cell : split(line, ',')) names.emplace_back(trim(cell.substr(0, cell.find('['))));
+  const auto has_name = [&](std::string_view name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  const bool ours = has_name("pid") && (has_name("process_name") || has_name("used_gpu_memory") ||
+                                        has_name("used_memory"));
+  return ours ? names : std::vector<std::string>();
+}
+
+void read_apps(const Section& section, Sink& sink) {
+  std::vector<std::string> names;
+  for (const auto& line : section.lines) {
+    if (trim(line.text).empty()) continue;
+    if (auto header = apps_header(line.text); !header.empty()) {
+      names = std::move(header);
+      sink.used();
+      continue;
+    }
+    const auto cells = split(line.text.substr(0, 4096), ',');
+    if (names.empty() || cells.size() != names.size()) {
+      sink.bad(line);
+      continue;
+    }
+    std::string pid, name, gpu;
+    std::optional<double> bytes, unix_s;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      const auto cell = trim(cells[i]);
+      if (says_nothing(cell)) continue;
+      if (names[i] == "timestamp") unix_s = sink.instant(cell);
+      if (names[i] == "pid" && to_integer(cell)) pid = clean_text(cell, 20);
+      if (names[i] == "process_name" || names[i] == "name") name = clean_text(cell, 120);
+      if (names[i] == "gpu_uuid" || names[i] == "gpu_bus_id") gpu = clean_text(cell, 64);
+      if (names[i] == "used_gpu_memory" || names[i] == "used_memory")
+        bytes = size_of(cell, 1024, kMiB);
+    }
+    if (pid.empty()) {
+      sink.bad(line);
+      continue;
+    }
+    const std::string subject = (gpu.empty() ? "" : "gpu " + gpu + ' ') + "process " + pid +
+                                (name.empty() ? "" : ' ' + name);
+    bytes&& sink.observe(line, subject, "used_bytes", *bytes, "bytes", unix_s) ? sink.used()
+                                                                               : sink.passed();
+  }
+}
+
+// ----------------------------------------------------------------------------------------- gpustat
+
+/// "[0] NVIDIA GeForce RTX 3090 | 71'C,  98 %,  347 / 350 W | 21041 / 24576 MB | me(20992M)"
+bool is_gpustat_row(std::string_view plain) {
+  return plain.size() < 1000 && plain.starts_with("[") && plain.find("] ") < 5 &&
+         plain.find(" | ") != std::string_view::npos && plain.find(" MB") != std::string_view::npos;
+}
+
+bool gpustat_row(std::string_view plain, std::optional<double> unix_s, Sink& sink) {
+  const auto close = plain.find("] ");
+  const auto gpu = to_integer(plain.substr(1, close - 1));
+  if (!gpu || *gpu < 0 || *gpu >= kMostGpus) return false;
+  const auto parts = split(plain.substr(close + 2), '|');
+  if (parts.size() < 3) return false;
+  GpuSample sample = {.gpu = static_cast<int>(*gpu)};
+  GpuDevice& device = sink.device(sample.gpu);
+  device.vendor = "nvidia";
+  device.name = clean_text(trim(parts[0]), 128);
+  std::vector<double> shares;  // with -F the fan's comes before that of the GPU
+  for (const auto part : split(parts[1], ',')) {
+    std::string_view unit;
+    const auto value = number_of(part, &unit);
+    if (!value || !std::isfinite(*value)) continue;
+    if (unit == "%") shares.push_back(*value * kPercent);
+    if (unit.ends_with("C")) sample.temp_c = *value;
+    if (!unit.ends_with("W")) continue;
+    sample.power_w = *value;
+    if (!unit.starts_with("/")) continue;
+    if (const auto limit = number_of(unit.substr(1)))
+      sample.power_limit_w = device.power_limit_w = limit;
+  }
+  if (!shares.empty()) sample.util_frac = shares.back();
+  if (shares.size() == 2) sample.fan_frac = shares.front();
+  const auto slash = parts[2].find('/');
+  if (slash != std::string_view::npos) {
+    const auto used = number_of(parts[2].substr(0, slash));
+    const auto total = number_of(parts[2].substr(slash + 1));
+    if (used && std::isfinite(*used * kMiB)) sample.used_bytes = *used * kMiB;
+    if (total && std::isfinite(*total * kMiB))
+      sample.total_bytes = device.total_bytes = *total * kMiB;
+  }
+  return sink.gpu(sample, unix_s);
+}
+
+void read_gpustat(const Section& section, Sink& sink) {
+  std::optional<double> unix_s;
+  for (const auto& line : section.lines) {
+    const std::string plain = without_escapes(line.text.substr(0, 2000));
+    const auto text = trim(plain);
+    if (text.empty()) continue;
+    if (is_gpustat_row(text)) {
+      gpustat_row(text, unix_s, sink) ? sink.used() : sink.bad(line);
+      continue;
+    }
+    // above each reading: "rig    Tue Nov 24 14:03:22 2026  550.127.05"
+    const auto words = words_of(text);
+    const auto rest = trim(text.substr(words[0].size()));
+    std::size_t length = 0;
+    const auto stamp = sink.instant(rest, &length);
+    if (!stamp) {
+      sink.passed();
+      continue;
+    }
+    unix_s = stamp;
+    sink.into().host = clean_text(words[0], 100);
+    if (const auto driver = trim(rest.substr(length)); count_digits(driver.substr(0, 1)) == 1)
+      sink.version("driver", driver);
+    sink.used();
+  }
+}
+
+bool gpustat_begins(const Lines& lines, std::size_t at) {
+  const auto row_at = [&](std::size_t i) {
+    return i < lines.size() && is_gpustat_row(trim(without_escapes(lines[i].text.substr(0, 1000))));
+  };
+  return row_at(at) || (lines[at].text.size() < 200 && row_at(at + 1) &&
+                        words_of(without_escapes(lines[at].text)).size() >= 6);
+}
+
 }  // namespace
 
+const Form kNvidiaApps = {
+    "nvidia-smi compute apps",
+    [](const Lines& lines, std::size_t at) { return !apps_header(lines[at].text).empty(); },
+    read_apps};
+const Form kGpustat = {"gpustat", gpustat_begins, read_gpustat};
 const Form kNvidiaDmon = {
     "nvidia-smi dmon",
     [](const Lines& lines, std::size_t at) { return is_table_header(lines[at].text, false); },

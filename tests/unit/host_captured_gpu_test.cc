@@ -161,6 +161,40 @@ TEST(CapturedGpu, TopologyAndLinks) {
   EXPECT_EQ(links.rig.gpus[1].name, "NVIDIA GeForce RTX 3090");
 }
 
+TEST(CapturedGpu, ComputeApps) {
+  const Captured apps = read_captured(
+      "apps.csv",
+      "pid, process_name, gpu_uuid, used_gpu_memory [MiB]\n"
+      "3120, /usr/bin/python3, GPU-11111111, 20992 MiB\n3121, python, GPU-22222222, [N/A]\n");
+  EXPECT_EQ(apps.kinds, Kinds{"nvidia-smi compute apps"});
+  ASSERT_EQ(apps.observations.size(), 1U);
+  EXPECT_EQ(value(apps, "gpu GPU-11111111 process 3120 /usr/bin/python3", "used_bytes"),
+            20992 * kMiB);
+}
+
+TEST(CapturedGpu, GpustatAsTextAndJson) {
+  const Captured text = read("gpustat.txt");
+  EXPECT_EQ(text.kinds, Kinds{"gpustat"});
+  EXPECT_EQ(text.host, "rig");
+  EXPECT_EQ(text.environment.versions.at("driver"), "550.127.05");
+  ASSERT_EQ(text.gpus.size(), 2U);
+  EXPECT_TRUE(text.gpus[0].unix_s);
+  EXPECT_DOUBLE_EQ(*text.gpus[0].row.temp_c, 71);
+  EXPECT_DOUBLE_EQ(*text.gpus[0].row.util_frac, 0.98);
+  EXPECT_DOUBLE_EQ(*text.gpus[0].row.power_w, 347);
+  EXPECT_DOUBLE_EQ(*text.gpus[0].row.power_limit_w, 350);
+  EXPECT_DOUBLE_EQ(*text.gpus[0].row.used_bytes, 21041 * kMiB);
+  EXPECT_FALSE(text.gpus[1].row.power_w);  // ??
+  EXPECT_EQ(text.rig.gpus[1].name, "NVIDIA GeForce RTX 3090");
+  const Captured json = read("gpustat.json");
+  EXPECT_EQ(json.kinds, Kinds{"gpustat json"});
+  ASSERT_EQ(json.gpus.size(), 2U);
+  EXPECT_DOUBLE_EQ(*json.gpus[0].row.used_bytes, 21041 * kMiB);
+  EXPECT_DOUBLE_EQ(*json.gpus[0].row.fan_frac, 0.74);
+  EXPECT_FALSE(json.gpus[1].row.power_w);  // null
+  EXPECT_TRUE(json.gpus[1].unix_s);
+}
+
 TEST(CapturedGpu, AmdSmiStatic) {
   const Captured fixed = read("amd-smi-static.txt");
   EXPECT_EQ(fixed.kinds, Kinds{"amd-smi"});
