@@ -184,9 +184,12 @@ class Assembly {
       renumber(source.captured, numbers);
       merge_rig(source.captured.rig, rigs[host_of(source)]);
     }
+    for (Source* source : by_readings()) {  // of two that count the same, the one that tells more
+      const std::string host = host_of(*source);
+      take_samples(*source, host, rigs[host]);
+    }
     for (auto& source : sources_) {
       const std::string host = host_of(source);
-      take_samples(source, host, rigs[host]);
       for (const auto& row : observations_of(source)) writer.append(row);
       merge_environment(source, environments[host], info);
     }
@@ -404,6 +407,18 @@ class Assembly {
     info.start_unix_s = std::max(1.0, written.value_or(unix_s()) - clock_.wall_s);
     info.missing.emplace_back(
         "the start: no file states an instant; it is taken from the files' own times");
+  }
+
+  std::vector<Source*> by_readings() {
+    std::vector<Source*> order;
+    for (auto& source : sources_) order.push_back(&source);
+    const auto readings = [](const Source& source) {
+      const Captured& captured = source.captured;
+      return captured.hosts.size() + captured.disks.size() + captured.nets.size();
+    };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](const Source* a, const Source* b) { return readings(*a) > readings(*b); });
+    return order;
   }
 
   void take_samples(Source& source, const std::string& host, const Rig& rig) {

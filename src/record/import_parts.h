@@ -116,7 +116,7 @@ class Samples {
  public:
   /// `threads` of the host: shares of its CPUs become seconds by it; without it they stay out.
   /// Counts what it took in the source's file, and notes what lies outside the run. Counters of one
-  /// device come from one source: the first that has them.
+  /// device come from one source: the first that is given.
   void take(Source& source, const std::string& host, std::optional<int> threads,
             const Clock& clock);
   void write(RunWriter& writer);

@@ -430,7 +430,8 @@ TEST_F(Import, RatesOfIostatAndSarBecomeCounters) {
   ASSERT_EQ(machine->rows.size(), 4U);  // CPU and memory, twice
   EXPECT_EQ(file("sar.txt").host_samples, 14);
   put_fixture("captured/iostat-yxt.txt", "iostat.txt");
-  const OpenedRun both = imported();  // the same disk counted once
+  const OpenedRun both = imported();              // the same disk counted once
+  EXPECT_EQ(file("iostat.txt").host_samples, 0);  // sar tells more
   const auto counted = read_disk(both, "rig");
   double last = 0;
   for (const auto& row : counted->rows) {
