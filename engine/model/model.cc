@@ -253,12 +253,13 @@ RotaryTable Model::rotary(const at::Tensor& positions) {
   return {.cos = angles.cos() * rotary_scale_, .sin = angles.sin() * rotary_scale_};
 }
 
-at::Tensor Model::hidden(const Batch& batch, const at::Tensor& x_ND) {
+at::Tensor Model::hidden(const MicroBatch& batch, const at::Tensor& x_ND) {
   at::Tensor x = x_ND;
   if (has_embedding_) {
-    x = at::embedding(embedding_->value, batch.ids);
+    const at::Device device = embedding_->value.device();
+    x = at::embedding(embedding_->value, batch.ids.to(device));
     if (position_embedding_ != nullptr) {
-      x = x + at::embedding(position_embedding_->value, batch.positions);
+      x = x + at::embedding(position_embedding_->value, batch.positions.to(device));
     }
   }
   BlockInput input{.rotary = rotary(batch.positions.to(x.device())),
@@ -280,7 +281,7 @@ at::Tensor Model::head_input(const at::Tensor& x_ND) const {
   return final_norm_(x_ND.to(head_->value.device()));
 }
 
-at::Tensor Model::loss(const at::Tensor& x_ND, const Batch& batch, double scale) {
+at::Tensor Model::loss(const at::Tensor& x_ND, const MicroBatch& batch, double scale) {
   const at::Tensor x = head_input(x_ND);
   return linear_nll(x, head_->value, batch.targets.to(x.device()), scale);
 }

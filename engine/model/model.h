@@ -24,7 +24,7 @@
 namespace rigwise::engine {
 
 /// One micro-batch: B windows of T tokens each, one after the other.
-struct Batch {
+struct MicroBatch {
   at::Tensor ids;        // int64 [N]
   at::Tensor positions;  // int64 [N]
   at::Tensor targets;    // int64 [N], the next token, or -100 where none is predicted
@@ -106,9 +106,9 @@ class Model {
   void set_longest(std::int64_t positions);
 
   /// Embedding (of ids, or what the stage before sent), this model's blocks.
-  at::Tensor hidden(const Batch& batch, const at::Tensor& x_ND = {});
+  at::Tensor hidden(const MicroBatch& batch, const at::Tensor& x_ND = {});
   /// scale * sum of the nll of the batch's targets, from what hidden() gave.
-  at::Tensor loss(const at::Tensor& x_ND, const Batch& batch, double scale);
+  at::Tensor loss(const at::Tensor& x_ND, const MicroBatch& batch, double scale);
   /// [rows, V] in fp32.
   at::Tensor logits(const at::Tensor& x_ND);
 

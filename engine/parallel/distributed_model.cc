@@ -135,7 +135,7 @@ Status DistributedModel::fill() {
   return Ok{};
 }
 
-DistributedModel::Outcome DistributedModel::gradients(const std::vector<Batch>& micro_batches,
+DistributedModel::Outcome DistributedModel::gradients(const std::vector<MicroBatch>& micro_batches,
                                                       double scale) {
   replicas_->begin_step();
   const double loss = mesh_.pipeline->size() > 1 ? run_staged(micro_batches, scale)
@@ -146,13 +146,13 @@ DistributedModel::Outcome DistributedModel::gradients(const std::vector<Batch>& 
   return sum_outcome(loss);
 }
 
-double DistributedModel::run_plain(const std::vector<Batch>& micro_batches, double scale) {
+double DistributedModel::run_plain(const std::vector<MicroBatch>& micro_batches, double scale) {
   at::Tensor total = at::zeros({}, at::TensorOptions(options_.devices[0]).dtype(at::kDouble));
   for (std::size_t i = 0; i < micro_batches.size(); ++i) {
     const bool last = i + 1 == micro_batches.size();
     replicas_->begin_micro(last);
     clock_.enter(Phase::forward);
-    const Batch& batch = micro_batches[i];
+    const MicroBatch& batch = micro_batches[i];
     const at::Tensor loss = model_->loss(model_->hidden(batch), batch, scale);
     total += loss.detach().to(total.options());
     clock_.enter(Phase::backward);
@@ -162,7 +162,7 @@ double DistributedModel::run_plain(const std::vector<Batch>& micro_batches, doub
   return total.item<double>();
 }
 
-double DistributedModel::run_staged(const std::vector<Batch>& micro_batches, double scale) {
+double DistributedModel::run_staged(const std::vector<MicroBatch>& micro_batches, double scale) {
   const PipelineStep step{.model = model_.get(),
                           .group = mesh_.pipeline,
                           .schedule = options_.schedule,

@@ -51,7 +51,7 @@ class DistributedModel {
     double loss = 0;           // the scaled sum, over all ranks
     double gradient_norm = 0;  // of all trained parameters together
   };
-  Outcome gradients(const std::vector<Batch>& micro_batches, double scale);
+  Outcome gradients(const std::vector<MicroBatch>& micro_batches, double scale);
 
   /// What this rank updates.
   [[nodiscard]] std::vector<Piece>& pieces() { return replicas_->pieces(); }
@@ -79,8 +79,8 @@ class DistributedModel {
   Status describe();
   Status part();
   Status fill();
-  double run_plain(const std::vector<Batch>& micro_batches, double scale);
-  double run_staged(const std::vector<Batch>& micro_batches, double scale);
+  double run_plain(const std::vector<MicroBatch>& micro_batches, double scale);
+  double run_staged(const std::vector<MicroBatch>& micro_batches, double scale);
   void sum_partial_gradients();
   void sum_tied_gradients();
   Outcome sum_outcome(double loss);

@@ -9,7 +9,7 @@ constexpr int kForwardTag = 1, kBackwardTag = 2;
 
 class Stage {
  public:
-  Stage(const PipelineStep& step, const std::vector<Batch>& micros, double scale)
+  Stage(const PipelineStep& step, const std::vector<MicroBatch>& micros, double scale)
       : step_(step), micros_(micros), scale_(scale), runs_(micros.size()) {}
 
   double run() {
@@ -59,7 +59,7 @@ class Stage {
   }
 
   void forward(std::size_t micro) {
-    const Batch& batch = micros_[micro];
+    const MicroBatch& batch = micros_[micro];
     Run& run = runs_[micro];
     enter(Phase::forward);
     if (!first()) {
@@ -95,7 +95,7 @@ class Stage {
   }
 
   const PipelineStep& step_;
-  const std::vector<Batch>& micros_;
+  const std::vector<MicroBatch>& micros_;
   double scale_;
   std::vector<Run> runs_;
   std::vector<Sent> sent_;
@@ -117,7 +117,7 @@ std::vector<Pass> schedule_passes(Schedule schedule, int stage, int stages, std:
   return passes;
 }
 
-double run_pipeline(const PipelineStep& step, const std::vector<Batch>& micro_batches,
+double run_pipeline(const PipelineStep& step, const std::vector<MicroBatch>& micro_batches,
                     double scale) {
   return Stage(step, micro_batches, scale).run();
 }

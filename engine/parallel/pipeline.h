@@ -31,7 +31,7 @@ struct PipelineStep {
 
 /// Runs all micro-batches forward and backward. Returns this stage's loss: scale * sum of the nll
 /// on the last stage, 0 elsewhere. Throws CommFailure.
-double run_pipeline(const PipelineStep& step, const std::vector<Batch>& micro_batches,
+double run_pipeline(const PipelineStep& step, const std::vector<MicroBatch>& micro_batches,
                     double scale);
 
 /// The order of the passes of one stage: micro-batch and whether it is the backward pass.

@@ -14,11 +14,11 @@
 namespace rigwise::engine {
 namespace {
 
-Batch batch_of(const Json& request) {
+MicroBatch batch_of(const Json& request) {
   const auto windows = request.at("windows").get<std::vector<std::vector<std::int64_t>>>();
   const auto length = static_cast<std::int64_t>(windows[0].size());
   std::vector<std::int64_t> ids, positions, targets;
-  Batch batch;
+  MicroBatch batch;
   for (std::size_t w = 0; w < windows.size(); ++w) {
     std::vector<std::int64_t> starts = {0};
     if (request.contains("starts")) {
@@ -72,7 +72,7 @@ Status dump(const Json& request) {
   RW_TRY(const ModelConfig config, read_model_config(request.at("model").get<std::string>()));
   const std::unique_ptr<Model> model = Model::describe(config);
   RW_CHECK(prepare(*model, request));
-  const Batch batch = batch_of(request);
+  const MicroBatch batch = batch_of(request);
   model->set_longest(batch.ids.numel());
   std::vector<NamedTensor> out;
   {

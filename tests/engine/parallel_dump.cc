@@ -15,9 +15,9 @@ namespace {
 
 using Windows = std::vector<std::vector<std::int64_t>>;
 
-Batch batch_of(const Windows& windows, std::size_t first, std::size_t last) {
+MicroBatch batch_of(const Windows& windows, std::size_t first, std::size_t last) {
   std::vector<std::int64_t> ids, positions, targets;
-  Batch batch;
+  MicroBatch batch;
   for (std::size_t w = first; w < last; ++w) {
     const auto length = static_cast<std::int64_t>(windows[w].size());
     batch.stretches.push_back({static_cast<std::int64_t>(ids.size()), length});
@@ -62,7 +62,7 @@ Status dump(const Json& request) {
   const auto share = windows.size() / ranks;
   const std::size_t first = share * static_cast<std::size_t>(model->mesh().data->rank());
   const auto micro = request.value("micro_batch", share);
-  std::vector<Batch> batches;
+  std::vector<MicroBatch> batches;
   for (std::size_t at = first; at < first + share; at += micro) {
     batches.push_back(batch_of(windows, at, std::min(at + micro, first + share)));
   }

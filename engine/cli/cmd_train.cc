@@ -1,0 +1,234 @@
+// train: fine-tune a model under a strategy.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "engine/cli/flags.h"
+#include "engine/cli/work_flags.h"
+#include "rigwise/units.h"
+
+namespace rigwise::engine {
+namespace {
+
+struct TrainFlags {
+  DeviceFlags device;
+  RankFlags ranks;
+  WorkFlags work;
+  std::string out, strategy, pipeline = "1f1b", schedule = "linear";
+  std::vector<std::int64_t> stage_layers, shares;
+  std::optional<std::int64_t> steps, global_batch;
+  std::optional<std::uint64_t> shuffle;
+  std::int64_t micro_batch = 1, accumulate = 1, save_every = 0;
+  double lr = 2e-4, clip = 1, weight_decay = 0, warmup = 0;
+  bool recompute = false;
+  std::optional<std::string> resume;
+};
+
+void add_step_flags(CLI::App& verb, TrainFlags& flags) {
+  verb.add_option("--steps", flags.steps, "Updates (default: once over the data)")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
+  verb.add_option("--micro-batch", flags.micro_batch, "Windows of one forward pass")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb.add_option("--accumulate", flags.accumulate, "Forward passes an update, of each rank")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb.add_option("--global-batch", flags.global_batch,
+                  "Windows an update, of all ranks (instead of --accumulate)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 24));
+  verb.add_option("--shares", flags.shares,
+                  "How the global batch is shared out among data-parallel ranks (default: evenly)")
+      ->type_name("N,N…")
+      ->delimiter(',');
+  verb.add_option("--shuffle", flags.shuffle,
+                  "Windows in an order drawn from this seed, each epoch")
+      ->type_name("SEED");
+  verb.add_option("--lr", flags.lr, "Highest learning rate")
+      ->type_name("X")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--schedule", flags.schedule, "Of the learning rate")
+      ->check(CLI::IsMember({"constant", "linear", "cosine"}))
+      ->capture_default_str();
+  verb.add_option("--warmup", flags.warmup, "Updates that it rises over; below 1: share of --steps")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--clip", flags.clip, "Largest norm of the gradient; 0: any")
+      ->type_name("X")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--weight-decay", flags.weight_decay, "AdamW's, of matrices")
+      ->type_name("X")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void add_layout_flags(CLI::App& verb, TrainFlags& flags) {
+  verb.add_option("--strategy", flags.strategy,
+                  "single, ddp, fsdp, tp, pp, split, or ddp:2,tp:2 (default: ddp, or single)")
+      ->type_name("NAME");
+  verb.add_option("--pipeline", flags.pipeline, "Order of the passes under pp")
+      ->check(CLI::IsMember({"gpipe", "1f1b"}))
+      ->capture_default_str();
+  verb.add_option("--stage-layers", flags.stage_layers,
+                  "Layers of each stage of pp or split (default: evenly)")
+      ->type_name("N,N…")
+      ->delimiter(',');
+  verb.add_flag("--checkpoint-activations", flags.recompute,
+                "Compute each block again in the backward pass instead of keeping its values");
+}
+
+Result<TrainOptions> options_of(const TrainFlags& flags, const RankPlace& place,
+                                at::Device device) {
+  TrainOptions options{.steps = flags.steps,
+                       .lr = flags.lr,
+                       .schedule = *lr_schedule_of(flags.schedule),
+                       .clip = flags.clip,
+                       .seed = flags.work.seed,
+                       .out = flags.out,
+                       .save_every = flags.save_every,
+                       .resume = flags.resume};
+  RW_TRY(options.model, model_options(flags.work, device));
+  RW_TRY(options.data, data_flags(flags.work));
+  const std::string strategy =
+      !flags.strategy.empty() ? flags.strategy : (place.size > 1 ? "ddp" : "single");
+  RW_TRY(options.model.layout, parse_strategy(strategy, place.size));
+  if (flags.pipeline == "gpipe") options.model.schedule = Schedule::gpipe;
+  options.model.stage_layers = flags.stage_layers;
+  options.model.recompute = flags.recompute;
+  options.batches = {.micro_batch = flags.micro_batch,
+                     .accumulate = flags.accumulate,
+                     .global_batch = flags.global_batch,
+                     .shares = flags.shares,
+                     .shuffle = flags.shuffle};
+  options.adamw.weight_decay = flags.weight_decay;
+  if (flags.warmup >= 1 || flags.warmup == 0) {
+    options.warmup = static_cast<std::int64_t>(flags.warmup);
+  } else if (flags.steps) {
+    options.warmup = static_cast<std::int64_t>(flags.warmup * static_cast<double>(*flags.steps));
+  } else {
+    return Error{Errc::usage, "--warmup as a share needs --steps", "give a number of updates"};
+  }
+  return options;
+}
+
+std::string percent(double share) {
+  return fmt::format("{:.2g} %", 100 * share);
+}
+
+std::string plan_text(const TrainOptions& options, const TrainPlan& plan, int ranks) {
+  std::string text = fmt::format(
+      "{} {} of {} ({} of {} parameters trained), {}, {} rank{}\n", options.model.model.string(),
+      options.model.method == Method::full   ? "in full"
+      : options.model.method == Method::lora ? "by LoRA"
+                                             : "by QLoRA",
+      options.data.file.string(), plan.trained_elements, plan.all_elements,
+      strategy_text(options.model.layout), ranks, ranks == 1 ? "" : "s");
+  text += fmt::format(
+      "{} documents, {} tokens, {} windows of {} ({} padding); {} steps of {} windows\n",
+      plan.data.documents, plan.data.tokens, plan.windows.windows, options.data.seq,
+      percent(plan.windows.padding_frac()), plan.steps, plan.global_batch);
+  const auto note = [&](std::int64_t count, std::string_view what) {
+    if (count > 0) text += fmt::format("  note: {} {}\n", count, what);
+  };
+  note(plan.data.empty_documents, "empty documents are left out");
+  note(plan.data.unmarked_chats,
+       "chats whose assistant's part could not be told: all is trained on");
+  note(plan.windows.truncated_documents, "documents are longer than --seq and cut off");
+  note(plan.windows.split_documents, "documents are longer than --seq and cut into pieces");
+  note(plan.windows.idle_windows, "windows predict nothing");
+  if (plan.resumed_from) {
+    text += fmt::format("going on from {} behind step {}\n", plan.resumed_from->string(),
+                        plan.first_step);
+  }
+  return text;
+}
+
+/// A line that is written over: what a person at a terminal wants to see.
+void show_bar(const StepRecord& record, std::int64_t steps) {
+  constexpr int kWidth = 24;
+  const auto filled = static_cast<int>(kWidth * record.step / std::max<std::int64_t>(1, steps));
+  std::fprintf(
+      stderr, "\r\033[K%s",
+      fmt::format("{}{} {}/{}  loss {:.4f}  {:.0f} tokens/s  {:.2f} s a step",
+                  std::string(static_cast<std::size_t>(filled), '='),
+                  std::string(static_cast<std::size_t>(kWidth - filled), '.'), record.step, steps,
+                  record.loss, static_cast<double>(record.tokens) / record.step_time_s,
+                  record.step_time_s)
+          .c_str());
+  if (record.step == steps) std::fputc('\n', stderr);
+}
+
+Result<int> train_verb(const TrainFlags& flags, const Program& program) {
+  RW_TRY(auto started, start_ranks(flags.ranks, program));
+  if (const int* status = std::get_if<int>(&started)) return *status;
+  const RankPlace& place = std::get<RankPlace>(started);
+  RW_TRY(const at::Device device, use_device(flags.device, place));
+  RW_TRY(const TrainOptions options, options_of(flags, place, device));
+  RW_TRY(const auto world, connect_ranks(flags.ranks, place, device));
+  const bool speaks = world->rank() == 0;
+  const bool bar = ::isatty(STDOUT_FILENO) == 1;
+  std::int64_t steps = 0;
+  TrainEvents events;
+  events.trouble = [](const Error& error) { fail(error); };
+  if (speaks) {
+    events.planned = [&](const TrainPlan& plan) {
+      steps = plan.steps;
+      std::fputs(plan_text(options, plan, world->size()).c_str(), stderr);
+    };
+    events.stepped = [&](const StepRecord& record) {
+      if (bar) {
+        show_bar(record, steps);
+      } else {
+        print(step_line(record) + "\n");
+      }
+    };
+    events.saved = [&](std::int64_t step, const std::filesystem::path& folder, double seconds) {
+      if (bar) {
+        std::fprintf(stderr, "\r\033[Ksaved %s\n", folder.c_str());
+      } else {
+        print(checkpoint_line(step, folder, seconds) + "\n");
+      }
+    };
+  }
+  RW_CHECK(train(options, world, events));
+  return kOk;
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Program& program) {
+  auto flags = std::make_shared<TrainFlags>();
+  CLI::App* verb = app.add_subcommand("train", "Fine-tune a model: LoRA, QLoRA or in full");
+  add_model_flags(*verb, flags->work);
+  add_data_flags(*verb, flags->work);
+  verb->add_option("--out", flags->out, "Folder of log.jsonl and the checkpoints")
+      ->type_name("DIR")
+      ->required();
+  add_method_flags(*verb, flags->work);
+  add_step_flags(*verb, *flags);
+  add_layout_flags(*verb, *flags);
+  verb->add_option("--save-every", flags->save_every,
+                   "Updates between checkpoints; 0: the last one")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb->add_option("--resume", flags->resume, "auto (the newest whole checkpoint of --out) or DIR")
+      ->type_name("auto|DIR");
+  add_rank_flags(*verb, flags->ranks);
+  add_device_flags(*verb, flags->device);
+  verb->footer(
+      "Example:\n  rigwise-engine train --model ~/models/Qwen2.5-0.5B --data notes.jsonl "
+      "--strategy ddp --ranks 2 --out runs/x");
+  verb->callback([flags, &program] {
+    const auto status = train_verb(*flags, program);
+    program.status = status ? *status : fail(status.error());
+  });
+}
+
+}  // namespace rigwise::engine

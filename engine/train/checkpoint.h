@@ -1,0 +1,55 @@
+// OUT/checkpoint-N/: what a run needs to go on, and what others can load.
+//
+//   LoRA, QLoRA   adapter_model.safetensors, adapter_config.json: a PEFT folder
+//   full          model.safetensors, config.json and the tokenizer's files: a Hugging Face folder
+//   optimizer.safetensors   moment1.NAME, moment2.NAME, and value.NAME (fp32) where the weights are
+//                           kept in fewer bits
+//   trainer.json            the step, and the choices that a run may not change on the way
+//   manifest.json           every file's size and XXH3 (128 bits), written last
+//
+// A folder is written as checkpoint-N.partial and renamed when all is on disk: what is called
+// checkpoint-N is whole, or was damaged later, which the manifest tells.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "engine/parallel/distributed_model.h"
+#include "rigwise/result.h"
+
+namespace rigwise::engine {
+
+/// Choice -> value, as text: what defines the work of a run ("global_batch" -> "8").
+using WorkDefinition = std::map<std::string, std::string>;
+
+struct CheckpointState {
+  std::int64_t step = 0;  // updates done
+  WorkDefinition work = {};
+};
+
+/// Collective. Errors: io, named with the file (a full disk; nothing called checkpoint-N is left).
+Status save_checkpoint(DistributedModel& model, const std::filesystem::path& out,
+                       const CheckpointState& state);
+
+/// Where to go on from: "auto" is the newest whole one of `out` (none: nothing), else a folder.
+/// Errors: not_found, malformed (a file's size or hash: named).
+Result<std::optional<std::filesystem::path>> find_checkpoint(const std::filesystem::path& out,
+                                                             const std::string& resume);
+
+/// Compares sizes and hashes with the manifest. Errors: not_found, malformed (the file, named).
+Status verify_checkpoint(const std::filesystem::path& folder);
+
+/// trainer.json. Errors: not_found, malformed.
+Result<CheckpointState> read_checkpoint_state(const std::filesystem::path& folder);
+
+/// Puts values and moments into the model, whatever its layout. Errors: as of the files; a name or
+/// shape that the model does not have.
+Status restore_checkpoint(DistributedModel& model, const std::filesystem::path& folder);
+
+/// Errors: usage, listing each choice that differs and both values.
+Status check_same_work(const WorkDefinition& saved, const WorkDefinition& now);
+
+}  // namespace rigwise::engine

@@ -1,0 +1,207 @@
+#include "engine/train/trainer.h"
+
+#define XXH_INLINE_ALL
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "engine/train/checkpoint.h"
+
+namespace rigwise::engine {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string_view method_name(Method method) {
+  switch (method) {
+    case Method::full:
+      return "full";
+    case Method::lora:
+      return "lora";
+    case Method::qlora:
+      return "qlora";
+  }
+  return "";
+}
+
+/// What a run may not change when it goes on. Strategy and ranks are not in it: the work is the
+/// same under all of them.
+WorkDefinition work_of(const TrainOptions& options, const Windows& windows,
+                       std::int64_t global_batch, std::int64_t steps) {
+  std::vector<std::int64_t> all(windows.size());
+  std::iota(all.begin(), all.end(), 0);
+  const AdapterConfig& adapter = options.model.adapter;
+  WorkDefinition work = {
+      {"method", std::string(method_name(options.model.method))},
+      {"dtype", options.model.dtype == at::kFloat ? "fp32" : "bf16"},
+      {"data", fmt::format("{:016x}", windows.token_hash(all))},
+      {"pack", std::string(pack_name(options.data.pack))},
+      {"seq", fmt::format("{}", windows.seq())},
+      {"global_batch", fmt::format("{}", global_batch)},
+      {"shuffle", options.batches.shuffle ? fmt::format("{}", *options.batches.shuffle) : "no"},
+      {"seed", fmt::format("{}", options.seed)},
+      {"lr", fmt::format("{}", options.lr)},
+      {"warmup", fmt::format("{}", options.warmup)},
+      {"clip", fmt::format("{}", options.clip)},
+      {"weight_decay", fmt::format("{}", options.adamw.weight_decay)},
+      {"schedule", options.schedule == LrSchedule::constant ? "constant"
+                   : options.schedule == LrSchedule::linear ? "linear"
+                                                            : "cosine"}};
+  // A falling rate depends on where it ends.
+  if (options.schedule != LrSchedule::constant) work["steps"] = fmt::format("{}", steps);
+  if (options.model.method != Method::full) {
+    work["lora_rank"] = fmt::format("{}", adapter.rank);
+    work["lora_alpha"] = fmt::format("{}", adapter.alpha);
+    work["lora_dropout"] = fmt::format("{}", adapter.dropout);
+  }
+  return work;
+}
+
+class Run {
+ public:
+  Run(const TrainOptions& options, std::shared_ptr<Comm> world, const TrainEvents& events)
+      : options_(options), world_(std::move(world)), events_(events), adamw_(options.adamw) {}
+
+  Status prepare() {
+    RW_TRY(windows_, read_windows(options_.model.model, options_.data, &plan_told_.data));
+    options_.model.longest = windows_->seq();
+    options_.model.seed = options_.seed;
+    RW_TRY(model_, DistributedModel::make(options_.model, world_));
+    RW_TRY(BatchPlan made, BatchPlan::make(windows_, options_.batches, model_->mesh().data->rank(),
+                                           model_->mesh().data->size()));
+    batches_.emplace(std::move(made));
+    steps_ = options_.steps.value_or(batches_->steps_per_epoch());
+    work_ = work_of(options_, *windows_, batches_->global_batch(), steps_);
+    std::error_code failed;
+    fs::create_directories(options_.out, failed);
+    if (failed) {
+      return Error{Errc::io, fmt::format("{}: {}", options_.out.string(), failed.message())};
+    }
+    RW_CHECK(resume());
+    RW_TRY(RunLog log, RunLog::open(log_file(), done_));
+    log_.emplace(std::move(log));
+    plan_told_.steps = steps_, plan_told_.first_step = done_;
+    plan_told_.global_batch = batches_->global_batch();
+    plan_told_.micro_batches = batches_->micro_batches();
+    plan_told_.trained_elements = model_->trained_elements();
+    plan_told_.all_elements = model_->all_elements();
+    plan_told_.windows = windows_->statistics();
+    events_.planned(plan_told_);
+    return Ok{};
+  }
+
+  Status steps() {
+    reset_peak_memory(world_->device());
+    for (std::int64_t index = done_; index < steps_; ++index) {
+      const StepRecord record = step(index);
+      const Status logged = log_->append(step_line(record));
+      if (!logged) events_.trouble(logged.error());
+      events_.stepped(record);
+      const bool last = index + 1 == steps_;
+      const bool due = options_.save_every > 0 && (index + 1) % options_.save_every == 0;
+      if (last || due) RW_CHECK(save(index + 1));
+    }
+    return Ok{};
+  }
+
+ private:
+  fs::path log_file() const {
+    const int rank = world_->rank();
+    return options_.out / (rank == 0 ? "log.jsonl" : fmt::format("log.rank{}.jsonl", rank));
+  }
+
+  Status resume() {
+    if (!options_.resume) return Ok{};
+    RW_TRY(const auto folder, find_checkpoint(options_.out, *options_.resume));
+    if (!folder) return Ok{};
+    RW_TRY(const CheckpointState state, read_checkpoint_state(*folder));
+    RW_CHECK(check_same_work(state.work, work_));
+    RW_CHECK(restore_checkpoint(*model_, *folder));
+    done_ = state.step;
+    plan_told_.resumed_from = folder;
+    return Ok{};
+  }
+
+  StepRecord step(std::int64_t index) {
+    StepClock& clock = model_->clock();
+    clock.begin();
+    const StepWork work = batches_->step(index);
+    std::vector<MicroBatch> micros;
+    for (const std::vector<std::int64_t>& windows : work.mine) {
+      micros.push_back(batches_->batch(windows, options_.seed, index));
+    }
+    const double scale = 1 / static_cast<double>(std::max<std::int64_t>(1, work.predicted));
+    const DistributedModel::Outcome outcome = model_->gradients(micros, scale);
+    clock.enter(Phase::optimizer);
+    const double lr = options_.lr * lr_factor(options_.schedule, index, options_.warmup, steps_);
+    double factor = 1;
+    if (options_.clip > 0) {
+      factor = std::min(1.0, options_.clip / (outcome.gradient_norm + 1e-6));
+    }
+    adamw_.update(model_->pieces(), lr, factor, index + 1);
+    StepRecord record{.step = index + 1,
+                      .epoch = work.epoch,
+                      .loss = outcome.loss,
+                      .grad_norm = outcome.gradient_norm,
+                      .lr = lr,
+                      .tokens = work.tokens,
+                      .predicted_tokens = work.predicted,
+                      .token_hash = work.token_hash};
+    record.phases = clock.end();
+    record.step_time_s = std::accumulate(record.phases.begin(), record.phases.end(), 0.0);
+    record.peak_memory_bytes = peak_memory_bytes(world_->device());
+    return record;
+  }
+
+  Status save(std::int64_t step) {
+    const auto began = std::chrono::steady_clock::now();
+    RW_CHECK(save_checkpoint(*model_, options_.out, {.step = step, .work = work_}));
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    const fs::path folder = options_.out / fmt::format("checkpoint-{}", step);
+    if (world_->rank() == 0) {
+      const Status logged = log_->append(checkpoint_line(step, folder, seconds));
+      if (!logged) events_.trouble(logged.error());
+    }
+    events_.saved(step, folder, seconds);
+    return Ok{};
+  }
+
+  TrainOptions options_;
+  std::shared_ptr<Comm> world_;
+  const TrainEvents& events_;
+  Adamw adamw_;
+  std::shared_ptr<const Windows> windows_;
+  std::unique_ptr<DistributedModel> model_;
+  std::optional<BatchPlan> batches_;
+  std::optional<RunLog> log_;
+  WorkDefinition work_;
+  TrainPlan plan_told_;
+  std::int64_t steps_ = 0, done_ = 0;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<const Windows>> read_windows(const fs::path& model, const DataFlags& data,
+                                                    DataStatistics* statistics) {
+  RW_TRY(Tokenizer tokenizer, Tokenizer::read(model));
+  RW_TRY(Documents documents, read_documents(data.file, tokenizer, data.reading));
+  if (statistics != nullptr) *statistics = documents.statistics();
+  // Padding is masked, so that any id will do.
+  const std::int32_t pad = tokenizer.pad().value_or(tokenizer.eos().value_or(0));
+  RW_TRY(Windows windows, Windows::make(std::make_shared<const Documents>(std::move(documents)),
+                                        data.pack, data.seq, pad));
+  return std::make_shared<const Windows>(std::move(windows));
+}
+
+Status train(const TrainOptions& options, const std::shared_ptr<Comm>& world,
+             const TrainEvents& events) {
+  Run run(options, world, events);
+  RW_CHECK(run.prepare());
+  return run.steps();
+}
+
+}  // namespace rigwise::engine
