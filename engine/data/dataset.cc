@@ -237,7 +237,15 @@ class DocumentReader {
       if (!parsed) return here(std::move(parsed).error());
       template_ = std::move(*parsed);
     }
-    auto chat = template_->render(json);
+    // Other members of the line (an id, a source) are no business of the template
+    Json input = Json::object();
+    if (const auto more = json.find("chat_template_kwargs");
+        more != json.end() && more->is_object())
+      input = *more;
+    for (const char* key : {"messages", "tools", "documents"}) {
+      if (json.contains(key)) input[key] = json[key];
+    }
+    auto chat = template_->render(input);
     if (!chat) return here(std::move(chat).error());
     if (trim(chat->text).empty()) {
       out_.add({});

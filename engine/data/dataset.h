@@ -7,7 +7,8 @@
 //            {"text": …}                     every token is trained on
 //            {"prompt": …, "completion": …}  the completion alone, unless train_on_prompts
 //            {"messages": […], "tools": …}   by the model's chat template; what the assistant said
-//                                            alone, unless train_on_prompts
+//                                            alone, unless train_on_prompts. chat_template_kwargs
+//                                            holds other variables of the template
 // An end-of-text token is put behind each document that does not end with one, but not behind
 // messages: their template says where a turn ends.
 //

@@ -95,6 +95,16 @@ TEST(Documents, ChatsWhoseSayingsCannotBeToldAreTrainedOnWhole) {
   EXPECT_EQ(read->statistics().unmarked_chats, 1);
 }
 
+TEST(Documents, OnlyWhatIsMeantForTheTemplateReachesIt) {
+  auto tokenizer = byte_tokenizer("{{ eos_token }}{{ tools[0] }}{{ id is defined }}{{ k }}");
+  const auto read =
+      parse_documents(R"({"id":1,"eos_token":"E","tools":["T"],"chat_template_kwargs":{"k":"K"},)"
+                      R"("messages":[{"role":"user","content":"A"}]})",
+                      "a.jsonl", tokenizer, {.train_on_prompts = true});
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  EXPECT_EQ(shown(*read, 0), "$TFalseK");
+}
+
 TEST(Documents, ErrorsSayFileAndLine) {
   auto tokenizer = byte_tokenizer();
   const auto why = [&](std::string_view bytes, std::string_view name) {
