@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kMostSourceBytes = std::size_t{1} << 20;
 constexpr std::size_t kMostTextBytes = std::size_t{64} << 20;  // of one value, and of the output
-constexpr std::int64_t kMostSteps = 50'000'000, kMostRange = 100'000;
+constexpr std::int64_t kMostSteps = 10'000'000, kMostRange = 100'000;
 constexpr int kMostCalls = 64;
 constexpr std::size_t kMostMembers = 4000;
 
