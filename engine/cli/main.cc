@@ -1,3 +1,5 @@
+#include <malloc.h>
+
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -48,6 +50,10 @@ int print(std::string_view text) {
 
 int main(int argc, char** argv) {
   using namespace rigwise::engine;
+  // The same sizes are asked for every step. Given back to the system each time, as malloc does
+  // with large ones, their pages would have to be made again.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {
     return run(argc, argv);
   } catch (const CommFailure& failure) {

@@ -16,6 +16,8 @@ at::Tensor in_type(const at::Tensor& x, at::ScalarType dtype) {
   return x.defined() && x.scalar_type() != dtype ? x.to(dtype) : x;
 }
 
+}  // namespace
+
 /// Inputs that are absent take no part: a frozen matrix is not one of them, it is read from the
 /// layer when it is needed, so that the graph keeps neither it nor x for its sake.
 struct LinearNode : Function<LinearNode> {
@@ -27,8 +29,7 @@ struct LinearNode : Function<LinearNode> {
     const at::Tensor a = a_or_none.value_or(at::Tensor()), b = b_or_none.value_or(at::Tensor()),
                      mask = mask_or_none.value_or(at::Tensor());
     const at::ScalarType dtype = x.scalar_type();
-    const at::Tensor w_OI = layer->matrix(dtype);
-    at::Tensor y = bias ? at::addmm(in_type(*bias, dtype), x, w_OI.t()) : at::mm(x, w_OI.t());
+    at::Tensor y = layer->forward_product(x, bias);
     at::Tensor h, dropped;
     if (a.defined()) {
       dropped = mask.defined() ? x * mask : x;
@@ -49,7 +50,7 @@ struct LinearNode : Function<LinearNode> {
     const at::Tensor gy = grads[0].contiguous();
     const at::ScalarType dtype = gy.scalar_type();
     at::Tensor gx, gw, gbias, ga, gb;
-    if (ctx->needs_input_grad(0)) gx = at::mm(gy, layer->matrix(dtype));
+    if (ctx->needs_input_grad(0)) gx = layer->backward_product(gy);
     if (x.defined()) gw = layer->transposed ? at::mm(x.t(), gy) : at::mm(gy.t(), x);
     if (ctx->saved_data["bias"].toBool()) gbias = gy.sum(0);
     if (a.defined()) {
@@ -69,7 +70,31 @@ struct LinearNode : Function<LinearNode> {
   }
 };
 
-}  // namespace
+void Linear::pack(std::int64_t rows, bool backward) {
+  if (nf4 || weight->trainable || packed.matrix.defined() ||
+      !can_pack(weight->value.device(), weight->value.scalar_type())) {
+    return;
+  }
+  const at::Tensor w_OI = matrix(weight->value.scalar_type());
+  if (backward) packed.transposed = pack_matrix(w_OI.t(), rows);
+  packed.matrix = pack_matrix(w_OI, rows);
+  weight->value = at::Tensor();
+}
+
+at::Tensor Linear::forward_product(const at::Tensor& x_NI,
+                                   const std::optional<at::Tensor>& bias_O) const {
+  const at::ScalarType dtype = x_NI.scalar_type();
+  std::optional<at::Tensor> typed = bias_O;
+  if (typed) typed = in_type(*typed, dtype);
+  if (packed.matrix.defined()) return times_packed(x_NI, packed.matrix, typed);
+  const at::Tensor w_IO = matrix(dtype).t();
+  return typed ? at::addmm(*typed, x_NI, w_IO) : at::mm(x_NI, w_IO);
+}
+
+at::Tensor Linear::backward_product(const at::Tensor& gy_NO) const {
+  if (packed.transposed.defined()) return times_packed(gy_NO, packed.transposed);
+  return at::mm(gy_NO, matrix(gy_NO.scalar_type()));
+}
 
 at::Tensor Linear::matrix(at::ScalarType dtype) const {
   if (nf4) return dequantise_nf4(weight->value, *nf4, dtype);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/model/nf4.h"
+#include "engine/model/packed.h"
 #include "engine/model/parameter.h"
 
 namespace rigwise::engine {
@@ -39,6 +40,12 @@ class Linear {
   bool transposed = false;      // GPT-2 keeps its matrices the other way round
   std::optional<Nf4Weight> nf4 = {};
   std::optional<Lora> lora = {};
+  /// A frozen matrix may be kept packed; then weight->value is gone.
+  Packed packed = {};
+
+  /// Packs the matrix if it is frozen, full and on a device where that helps. `rows`: about how
+  /// many the products will have.
+  void pack(std::int64_t rows, bool backward);
 
   /// x [N, I] -> [N, O] in x's type. `dropout` is null outside training.
   /// The layer must outlive the graph: frozen weights are read again in the backward pass.
@@ -49,6 +56,10 @@ class Linear {
   [[nodiscard]] at::Tensor matrix(at::ScalarType dtype) const;
 
  private:
+  [[nodiscard]] at::Tensor forward_product(const at::Tensor& x_NI,
+                                           const std::optional<at::Tensor>& bias_O) const;
+  [[nodiscard]] at::Tensor backward_product(const at::Tensor& gy_NO) const;
+  friend struct LinearNode;
   at::Tensor apply(const at::Tensor& x_NI, const std::optional<at::Tensor>& bias_O,
                    const DropoutKey* dropout) const;
 };

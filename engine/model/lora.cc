@@ -41,7 +41,7 @@ std::vector<std::string> default_lora_targets(Architecture architecture) {
 }
 
 std::string peft_name(std::string_view name) {
-  return std::string(kPeftPrefix) + std::string(name);
+  return fmt::format("{}{}", kPeftPrefix, name);
 }
 
 Status add_lora(Model& model, const AdapterConfig& config) {

@@ -225,6 +225,18 @@ void Model::keep_only(std::int64_t first, std::int64_t last, bool embedding, boo
   if (!head && !tied) drop(head_);
 }
 
+void Model::pack(std::int64_t rows, bool backward) {
+  for (const std::unique_ptr<Block>& block : blocks_) {
+    for (Linear* layer : block->linears()) layer->pack(rows, backward);
+  }
+  if (!has_head_ || head_->trainable) return;
+  const at::Tensor& head = head_->value;
+  if (can_pack(head.device(), head.scalar_type())) {
+    packed_head_.matrix = pack_matrix(head, rows);
+    if (backward) packed_head_.transposed = pack_matrix(head.t(), rows);
+  }
+}
+
 void Model::place(Block& block, at::Device device) {
   block.device = device;
   for (Parameter* parameter : block.parameters()) parameter->device = device;
@@ -283,7 +295,7 @@ at::Tensor Model::head_input(const at::Tensor& x_ND) const {
 
 at::Tensor Model::loss(const at::Tensor& x_ND, const MicroBatch& batch, double scale) {
   const at::Tensor x = head_input(x_ND);
-  return linear_nll(x, head_->value, batch.targets.to(x.device()), scale);
+  return linear_nll(x, head_->value, batch.targets.to(x.device()), scale, packed_head_);
 }
 
 at::Tensor Model::logits(const at::Tensor& x_ND) {

@@ -188,7 +188,8 @@ at::Tensor nll_of_rows(at::Tensor& logits_RV, const at::Tensor& targets_R, doubl
 
 struct LinearNll : Function<LinearNll> {
   static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& w,
-                          const Variable& targets_in, double scale, bool gradient) {
+                          const Variable& targets_in, double scale, bool gradient,
+                          const Packed& packed) {
     // Rows that predict nothing cost nothing: padding, prompts.
     const at::Tensor rows = targets_in.ne(kIgnored).nonzero().squeeze(1);
     const bool all = rows.numel() == targets_in.numel();
@@ -202,16 +203,26 @@ struct LinearNll : Function<LinearNll> {
     at::Tensor total = at::zeros({}, x.options().dtype(at::kDouble));
     const std::int64_t step = std::max<std::int64_t>(1, kLogitsAtOnce / vocab);
     const at::Tensor w_DV = w.t();
-    at::Tensor block = at::empty({std::min(step, count), vocab}, x.options());
+    at::Tensor block;
+    if (!packed.matrix.defined()) block = at::empty({std::min(step, count), vocab}, x.options());
     for (std::int64_t at = 0; at < count; at += step) {
       const std::int64_t size = std::min(step, count - at);
       const at::Tensor part = x.narrow(0, at, size);
-      at::Tensor logits = block.narrow(0, 0, size);
-      at::mm_out(logits, part, w_DV);
+      at::Tensor logits;
+      if (packed.matrix.defined()) {
+        logits = times_packed(part, packed.matrix);
+      } else {
+        logits = block.narrow(0, 0, size);
+        at::mm_out(logits, part, w_DV);
+      }
       total += nll_of_rows(logits, targets.narrow(0, at, size), scale, gradient).sum(at::kDouble);
       if (gx_wanted) {
         at::Tensor out = gx.narrow(0, at, size);
-        at::mm_out(out, logits, w);
+        if (packed.transposed.defined()) {
+          out.copy_(times_packed(logits, packed.transposed));
+        } else {
+          at::mm_out(out, logits, w);
+        }
       }
       if (gw_wanted) gw.addmm_(logits.t(), part);
     }
@@ -227,7 +238,7 @@ struct LinearNll : Function<LinearNll> {
     ctx->saved_data.clear();
     if (gx.defined()) gx.mul_(grads[0].to(gx.scalar_type()));
     if (gw.defined()) gw.mul_(grads[0].to(gw.scalar_type()));
-    return {gx, gw, Variable(), Variable(), Variable()};
+    return {gx, gw, Variable(), Variable(), Variable(), Variable()};
   }
 };
 
@@ -280,9 +291,9 @@ at::Tensor attention(const at::Tensor& q_NHC, const at::Tensor& k_NKC, const at:
 }
 
 at::Tensor linear_nll(const at::Tensor& x_ND, const at::Tensor& weight_VD,
-                      const at::Tensor& targets_N, double scale) {
+                      const at::Tensor& targets_N, double scale, const Packed& packed_VD) {
   const bool gradient = at::GradMode::is_enabled();
-  return LinearNll::apply(x_ND, weight_VD, targets_N, scale, gradient);
+  return LinearNll::apply(x_ND, weight_VD, targets_N, scale, gradient, packed_VD);
 }
 
 }  // namespace rigwise::engine

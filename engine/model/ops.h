@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "engine/model/packed.h"
 #include "engine/torch.h"
 
 namespace rigwise::engine {
@@ -41,7 +42,8 @@ at::Tensor attention(const at::Tensor& q_NHC, const at::Tensor& k_NKC, const at:
 /// scale * sum of the next-token negative log-likelihoods (nats) of logits x W^T, a scalar in
 /// fp32. targets [N] int64, -100 where nothing is predicted. The logits are made and turned into
 /// their gradient a few rows at a time, in the forward pass, so that no [N, V] ever exists.
+/// `packed_VD`: the same matrix packed (packed.h), where there is one.
 at::Tensor linear_nll(const at::Tensor& x_ND, const at::Tensor& weight_VD,
-                      const at::Tensor& targets_N, double scale);
+                      const at::Tensor& targets_N, double scale, const Packed& packed_VD = {});
 
 }  // namespace rigwise::engine

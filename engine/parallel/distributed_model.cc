@@ -131,6 +131,7 @@ Status DistributedModel::fill() {
   RW_CHECK(load(*model_, options_, {}));
   if (options_.method == Method::full) train_everything(*model_);
   if (options_.recompute) model_->set_runner(recompute_blocks());
+  model_->pack(options_.rows, /*backward=*/true);
   replicas_ = make_replicated(*model_, mesh_.data, &clock_);
   return Ok{};
 }

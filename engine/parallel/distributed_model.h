@@ -30,7 +30,8 @@ struct ModelOptions {
   at::ScalarType dtype = at::kFloat;
   Storage quantised = Storage::nf4_double;  // of QLoRA
   std::uint64_t seed = 0;                   // of new adapters
-  std::int64_t longest = 0;
+  std::int64_t longest = 0;                 // tokens of a window
+  std::int64_t rows = 1024;                 // tokens of a micro-batch, about
   Layout layout = {};
   Schedule schedule = Schedule::one_f_one_b;
   std::vector<std::int64_t> stage_layers = {};  // of pp and split; empty: even

@@ -25,6 +25,7 @@ Result<std::unique_ptr<Model>> load_for_use(const ModelOptions& options) {
       *model, folder,
       {.dtype = options.dtype,
        .storage = options.method == Method::qlora ? options.quantised : Storage::full}));
+  model->pack(options.rows, /*backward=*/false);
   return model;
 }
 

@@ -69,6 +69,7 @@ class Run {
     RW_TRY(windows_, read_windows(options_.model.model, options_.data, &plan_told_.data));
     options_.model.longest = windows_->seq();
     options_.model.seed = options_.seed;
+    options_.model.rows = windows_->seq() * options_.batches.micro_batch;
     RW_TRY(model_, DistributedModel::make(options_.model, world_));
     RW_TRY(BatchPlan made, BatchPlan::make(windows_, options_.batches, model_->mesh().data->rank(),
                                            model_->mesh().data->size()));
