@@ -21,6 +21,7 @@ struct TrainFlags {
   std::int64_t micro_batch = 1, accumulate = 1, save_every = 0;
   double lr = 2e-4, clip = 1, weight_decay = 0, warmup = 0;
   bool recompute = false;
+  bool save_in_parts = false;
   std::optional<std::string> resume;
 };
 
@@ -92,6 +93,7 @@ Result<TrainOptions> options_of(const TrainFlags& flags, const RankPlace& place,
                        .seed = flags.work.seed,
                        .out = flags.out,
                        .save_every = flags.save_every,
+                       .save_in_parts = flags.save_in_parts,
                        .resume = flags.resume};
   RW_TRY(options.model, model_options(flags.work, device));
   RW_TRY(options.data, data_flags(flags.work));
@@ -218,6 +220,8 @@ void add_train(CLI::App& app, Program& program) {
       ->type_name("N")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  verb->add_flag("--save-in-parts", flags->save_in_parts,
+                 "Each rank saves what it holds; the last checkpoint is whole all the same");
   verb->add_option("--resume", flags->resume, "auto (the newest whole checkpoint of --out) or DIR")
       ->type_name("auto|DIR");
   add_rank_flags(*verb, flags->ranks);

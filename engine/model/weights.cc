@@ -257,7 +257,8 @@ Result<at::Tensor> mapped_tensor(const TensorView& view) {
   return at::from_blob(bytes, view.shape, type);
 }
 
-Status save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors) {
+Status save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
+                    const std::map<std::string, std::string>& metadata) {
   std::vector<TensorSpec> specs;
   std::unordered_map<std::string_view, const at::Tensor*> values;
   for (const NamedTensor& tensor : tensors) {
@@ -266,7 +267,7 @@ Status save_tensors(const std::filesystem::path& file, const std::vector<NamedTe
                      .shape = tensor.value.sizes().vec()});
     values[tensor.name] = &tensor.value;
   }
-  RW_TRY(SafetensorsWriter writer, SafetensorsWriter::create(file, specs, {{"format", "pt"}}));
+  RW_TRY(SafetensorsWriter writer, SafetensorsWriter::create(file, specs, metadata));
   for (const TensorSpec& spec : writer.tensors()) {
     const at::Tensor dense = values.at(spec.name)->detach().cpu().contiguous();
     RW_CHECK(writer.write(spec.name, {static_cast<const std::byte*>(dense.const_data_ptr()),

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,7 @@ struct NamedTensor {
   std::string name;
   at::Tensor value;
 };
-Status save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors);
+Status save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
+                    const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
 }  // namespace rigwise::engine

@@ -68,9 +68,7 @@ Status DistributedModel::describe() {
     all_elements_ += parameter->elements();
     if (!parameter->trainable) continue;
     trained_elements_ += parameter->elements();
-    trained_.push_back({.name = parameter->name,
-                        .shape = parameter->shape,
-                        .stage = options_.layout.pipeline > 1 ? -1 : 0});
+    trained_.push_back({.name = parameter->name, .shape = parameter->shape});
   }
   return Ok{};
 }
@@ -81,16 +79,6 @@ Status DistributedModel::part() {
   const int stages = std::max(layout.pipeline, layout.split);
   RW_TRY(const auto bounds, stage_bounds(config.layers, stages, options_.stage_layers));
   if (layout.pipeline > 1) {
-    // Where each trained parameter lives, seen from every rank.
-    for (int stage = 0; stage < stages; ++stage) {
-      const std::unique_ptr<Model> other = Model::describe(config);
-      if (options_.method != Method::full) RW_CHECK(add_lora(*other, options_.adapter));
-      const auto [first, last] = bounds[static_cast<std::size_t>(stage)];
-      other->keep_only(first, last, stage == 0, stage + 1 == stages);
-      for (Trained& trained : trained_) {
-        if (trained.stage < 0 && other->find(trained.name) != nullptr) trained.stage = stage;
-      }
-    }
     const int stage = mesh_.pipeline->rank();
     const auto [first, last] = bounds[static_cast<std::size_t>(stage)];
     model_->keep_only(first, last, mesh_.first_stage(), mesh_.last_stage());
@@ -203,24 +191,22 @@ void DistributedModel::sum_tied_gradients() {
 }
 
 DistributedModel::Outcome DistributedModel::sum_outcome(double loss) {
-  const bool tensor_first = mesh_.tensor->rank() == 0, data_first = mesh_.data->rank() == 0;
-  const bool sharded = options_.layout.sharded;
-  // Each element of each gradient counts on one rank of the world.
-  const auto counts = [&](const Piece& piece) {
-    if (!sharded && !data_first) return false;
-    if (!piece.parameter->cut && !tensor_first) return false;
-    return piece.parameter->name != tied_ || mesh_.first_stage();
-  };
-  double squares = squared_norm(pieces(), counts);
+  double squares = squared_norm(pieces(), [this](const Piece& piece) { return owns(piece); });
   if (mesh_.world->size() > 1) {
     const Waiting waiting(&clock_);
-    at::Tensor sums =
-        at::tensor({tensor_first ? loss : 0.0, squares}, at::kDouble).to(mesh_.world->device());
+    at::Tensor sums = at::tensor({mesh_.tensor->rank() == 0 ? loss : 0.0, squares}, at::kDouble)
+                          .to(mesh_.world->device());
     mesh_.world->all_reduce(sums).wait();
     loss = sums[0].item<double>();
     squares = sums[1].item<double>();
   }
   return {.loss = loss, .gradient_norm = std::sqrt(squares)};
+}
+
+bool DistributedModel::owns(const Piece& piece) const {
+  if (!options_.layout.sharded && mesh_.data->rank() != 0) return false;
+  if (!piece.parameter->cut && mesh_.tensor->rank() != 0) return false;
+  return piece.parameter->name != tied_ || mesh_.first_stage();
 }
 
 std::vector<NamedTensor> DistributedModel::gather(Part part) {
@@ -240,13 +226,10 @@ std::vector<NamedTensor> DistributedModel::gather(Part part) {
     return {};
   };
   for (const Trained& trained : trained_) {
-    const bool mine = mesh_.pipeline->rank() == trained.stage;
     at::Tensor sum = at::zeros(trained.shape, at::kFloat);
-    const bool counts_here = mine && (options_.layout.sharded || mesh_.data->rank() == 0);
     for (const Piece& piece : pieces()) {
-      if (piece.parameter->name != trained.name || !counts_here) continue;
+      if (piece.parameter->name != trained.name || !owns(piece)) continue;
       const Parameter& parameter = *piece.parameter;
-      if (!parameter.cut && mesh_.tensor->rank() != 0) continue;
       at::Tensor local = at::zeros({at::empty(parameter.local_shape(), at::kMeta).numel()});
       local.narrow(0, piece.begin, piece.end - piece.begin).copy_(tensor_of(piece));
       local = local.view(parameter.local_shape());

@@ -57,6 +57,10 @@ class DistributedModel {
   /// What this rank updates.
   [[nodiscard]] std::vector<Piece>& pieces() { return replicas_->pieces(); }
 
+  /// Each element of each trained parameter belongs to one rank of all that hold it: does this
+  /// piece to this rank?
+  [[nodiscard]] bool owns(const Piece& piece) const;
+
   /// The whole of what `pick` gives for each trained parameter's pieces, put together from all
   /// ranks, on the CPU of rank 0 (elsewhere undefined), in the order of the whole model.
   /// Collective.
@@ -91,11 +95,10 @@ class DistributedModel {
   StepClock clock_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Replicas> replicas_;
-  /// Names and shapes of all that is trained, in the order of the whole model, and on which stage.
+  /// Names and shapes of all that is trained, in the order of the whole model.
   struct Trained {
     std::string name;
     std::vector<std::int64_t> shape;
-    int stage;
   };
   std::vector<Trained> trained_;
   std::string tied_;                 // the parameter that two stages train, or empty

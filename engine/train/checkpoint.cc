@@ -13,6 +13,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "engine/model/lora.h"
+#include "engine/train/shards.h"
 
 namespace rigwise::engine {
 namespace {
@@ -86,32 +87,61 @@ Status write_weights(DistributedModel& model, const fs::path& folder,
   return write_adapter_config(options.adapter, folder / "adapter_config.json");
 }
 
-Status write_folder(DistributedModel& model, const fs::path& folder, const CheckpointState& state,
-                    std::vector<NamedTensor> values, const std::vector<NamedTensor>& moment1,
-                    const std::vector<NamedTensor>& moment2) {
+Status make_empty(const fs::path& folder) {
   std::error_code failed;
   fs::remove_all(folder, failed);
   fs::create_directories(folder, failed);
   if (failed) return Error{Errc::io, fmt::format("{}: {}", folder.string(), failed.message())};
-  std::vector<NamedTensor> optimizer;
-  for (const NamedTensor& tensor : moment1)
-    optimizer.push_back({"moment1." + tensor.name, tensor.value});
-  for (const NamedTensor& tensor : moment2)
-    optimizer.push_back({"moment2." + tensor.name, tensor.value});
-  const bool narrowed =
-      model.options().method == Method::full && model.options().dtype != at::kFloat;
-  if (narrowed) {
-    for (const NamedTensor& tensor : values)
-      optimizer.push_back({"value." + tensor.name, tensor.value});
-  }
-  RW_CHECK(save_tensors(folder / kOptimizer, optimizer));
-  RW_CHECK(write_weights(model, folder, std::move(values)));
+  return Ok{};
+}
+
+Status write_state(const fs::path& folder, const CheckpointState& state) {
   Json work = Json::object();
   for (const auto& [key, value] : state.work) work[key] = value;
-  RW_CHECK(
-      write_file_atomic(folder / "trainer.json",
-                        Json{{"format", 1}, {"step", state.step}, {"work", work}}.dump(2) + "\n"));
+  return write_file_atomic(
+      folder / "trainer.json",
+      Json{{"format", 1}, {"step", state.step}, {"work", work}}.dump(2) + "\n");
+}
+
+/// What is gathered on rank 0, in the order in which it is written.
+struct Gathered {
+  std::vector<NamedTensor> values, optimizer;
+};
+
+/// Collective.
+Gathered gather(DistributedModel& model, bool in_parts) {
+  Gathered all;
+  const bool full = model.options().method == Method::full;
+  if (!in_parts || !full) all.values = model.gather(Part::value);
+  if (in_parts) return all;
+  const auto add = [&](const char* prefix, const std::vector<NamedTensor>& tensors) {
+    for (const NamedTensor& tensor : tensors) {
+      all.optimizer.push_back({prefix + tensor.name, tensor.value});
+    }
+  };
+  add("moment1.", model.gather(Part::moment1));
+  add("moment2.", model.gather(Part::moment2));
+  if (full && model.options().dtype != at::kFloat) add("value.", all.values);
+  return all;
+}
+
+Status write_gathered(DistributedModel& model, const fs::path& folder, Gathered all,
+                      const CheckpointState& state) {
+  if (!all.optimizer.empty()) RW_CHECK(save_tensors(folder / kOptimizer, all.optimizer));
+  if (!all.values.empty()) {
+    RW_CHECK(write_weights(model, folder, std::move(all.values)));
+  } else {
+    RW_CHECK(copy_model_files(model.options().model, folder));
+  }
+  RW_CHECK(write_state(folder, state));
   return write_manifest(folder);
+}
+
+/// Takes the place of what is called so: nothing, or a damaged one of an earlier try.
+Status put_in_place(const fs::path& partial, const fs::path& folder) {
+  std::error_code ignored;
+  fs::remove_all(folder, ignored);
+  return replace_file(partial, folder);
 }
 
 std::optional<std::int64_t> step_of(const fs::path& folder) {
@@ -123,38 +153,41 @@ std::optional<std::int64_t> step_of(const fs::path& folder) {
   return error == std::errc() && at == end ? std::optional(step) : std::nullopt;
 }
 
-/// All ranks learn whether rank 0 could do its part, so that none goes on alone.
+/// All ranks learn whether each could do its part, so that none goes on alone. Collective.
 Status together(Comm& world, Status mine) {
   at::Tensor failed = at::zeros({1}, at::TensorOptions(world.device()).dtype(at::kInt));
   if (!mine) failed.fill_(1);
   if (world.size() > 1) world.all_reduce(failed, ReduceOp::max).wait();
   if (!mine) return mine;
   if (failed.item<int>() == 0) return Ok{};
-  return Error{Errc::io, "rank 0 could not write the checkpoint", "its message says why"};
+  return Error{Errc::io, "another rank could not write its part of the checkpoint",
+               "its message says why"};
 }
 
 }  // namespace
 
-Status save_checkpoint(DistributedModel& model, const fs::path& out, const CheckpointState& state) {
-  std::vector<NamedTensor> values = model.gather(Part::value);
-  const std::vector<NamedTensor> moment1 = model.gather(Part::moment1),
-                                 moment2 = model.gather(Part::moment2);
-  Status written = Ok{};
-  if (model.mesh().world->rank() == 0) {
-    const fs::path folder = out / fmt::format("{}{}", kPrefix, state.step);
-    const fs::path partial = folder.string() + ".partial";
-    written = write_folder(model, partial, state, std::move(values), moment1, moment2);
-    if (written) {
-      std::error_code ignored;
-      fs::remove_all(folder, ignored);  // a damaged one of an earlier try
-      written = replace_file(partial, folder);
+Status save_checkpoint(DistributedModel& model, const fs::path& out, const CheckpointState& state,
+                       bool in_parts) {
+  Comm& world = *model.mesh().world;
+  const bool first = world.rank() == 0;
+  const fs::path folder = out / fmt::format("{}{}", kPrefix, state.step);
+  const fs::path partial = folder.string() + ".partial";
+  Status written = together(world, first ? make_empty(partial) : Status(Ok{}));
+  if (written && in_parts) written = together(world, write_shard(model, partial));
+  if (written) {
+    Gathered all = gather(model, in_parts);
+    Status rest = Ok{};
+    if (first) {
+      rest = write_gathered(model, partial, std::move(all), state);
+      if (rest) rest = put_in_place(partial, folder);
     }
-    if (!written) {
-      std::error_code ignored;
-      fs::remove_all(partial, ignored);
-    }
+    written = together(world, std::move(rest));
   }
-  return together(*model.mesh().world, std::move(written));
+  if (!written && first) {
+    std::error_code ignored;
+    fs::remove_all(partial, ignored);
+  }
+  return written;
 }
 
 Status verify_checkpoint(const fs::path& folder) {
@@ -224,29 +257,31 @@ Result<CheckpointState> read_checkpoint_state(const fs::path& folder) {
 }
 
 Status restore_checkpoint(DistributedModel& model, const fs::path& folder) {
-  RW_TRY(const SafetensorsFile optimizer, SafetensorsFile::open(folder / kOptimizer));
-  const bool full = model.options().method == Method::full;
-  RW_TRY(
-      const SafetensorsFile weights,
-      SafetensorsFile::open(folder / (full ? "model.safetensors" : "adapter_model.safetensors")));
-  const auto from = [](const SafetensorsFile& file, const std::string& name) -> Result<at::Tensor> {
-    const TensorView* view = file.find(name);
-    if (view == nullptr) {
-      return Error{Errc::not_found, fmt::format("{}: no tensor {}", file.path().string(), name),
-                   "the checkpoint is of another model or another method"};
+  const auto restore_all = [&](const auto& whole) -> Status {
+    for (const auto& [part, name] : {std::pair(Part::value, "value"),
+                                     {Part::moment1, "moment1"},
+                                     {Part::moment2, "moment2"}}) {
+      RW_CHECK(model.restore(
+          part, [&](const Parameter& parameter) { return whole(name, parameter.name); }));
     }
-    return mapped_tensor(*view);
+    return Ok{};
   };
-  RW_CHECK(model.restore(Part::value, [&](const Parameter& parameter) {
-    const std::string kept = "value." + parameter.name;
-    if (optimizer.find(kept) != nullptr) return from(optimizer, kept);
-    return from(weights, full ? parameter.name : peft_name(parameter.name));
-  }));
-  RW_CHECK(model.restore(Part::moment1, [&](const Parameter& parameter) {
-    return from(optimizer, "moment1." + parameter.name);
-  }));
-  return model.restore(Part::moment2, [&](const Parameter& parameter) {
-    return from(optimizer, "moment2." + parameter.name);
+  if (Shards::are_in(folder)) {
+    RW_TRY(const Shards shards, Shards::open(folder));
+    return restore_all(
+        [&](const std::string& part, const std::string& name) { return shards.whole(part, name); });
+  }
+  const bool full = model.options().method == Method::full;
+  const char* weights_name = full ? "model.safetensors" : "adapter_model.safetensors";
+  RW_TRY(const SafetensorsFile optimizer, SafetensorsFile::open(folder / kOptimizer));
+  RW_TRY(const SafetensorsFile weights, SafetensorsFile::open(folder / weights_name));
+  return restore_all([&](const std::string& part, const std::string& name) -> Result<at::Tensor> {
+    // Values lie with the moments where the weights are kept in fewer bits.
+    const TensorView* view = optimizer.find(part + "." + name);
+    if (view == nullptr && part == "value") view = weights.find(full ? name : peft_name(name));
+    if (view != nullptr) return mapped_tensor(*view);
+    return Error{Errc::not_found, fmt::format("{}: no {} of {}", folder.string(), part, name),
+                 "the checkpoint is of another model or another method"};
   });
 }
 

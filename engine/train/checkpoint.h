@@ -4,6 +4,8 @@
 //   full          model.safetensors, config.json and the tokenizer's files: a Hugging Face folder
 //   optimizer.safetensors   moment1.NAME, moment2.NAME, and value.NAME (fp32) where the weights are
 //                           kept in fewer bits
+//   shard-R-of-W.safetensors   instead of the two, where a checkpoint is saved in parts (shards.h);
+//                           adapters are whole all the same
 //   trainer.json            the step, and the choices that a run may not change on the way
 //   manifest.json           every file's size and XXH3 (128 bits), written last
 //
@@ -30,9 +32,10 @@ struct CheckpointState {
   WorkDefinition work = {};
 };
 
+/// `in_parts`: each rank writes its own shard, and nothing but adapters is gathered.
 /// Collective. Errors: io, named with the file (a full disk; nothing called checkpoint-N is left).
 Status save_checkpoint(DistributedModel& model, const std::filesystem::path& out,
-                       const CheckpointState& state);
+                       const CheckpointState& state, bool in_parts = false);
 
 /// Where to go on from: "auto" is the newest whole one of `out` (none: nothing), else a folder.
 /// Errors: not_found, malformed (a file's size or hash: named).

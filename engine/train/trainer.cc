@@ -159,7 +159,8 @@ class Run {
 
   Status save(std::int64_t step) {
     const auto began = std::chrono::steady_clock::now();
-    RW_CHECK(save_checkpoint(*model_, options_.out, {.step = step, .work = work_}));
+    const bool in_parts = options_.save_in_parts && step < steps_;
+    RW_CHECK(save_checkpoint(*model_, options_.out, {.step = step, .work = work_}, in_parts));
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     const fs::path folder = options_.out / fmt::format("checkpoint-{}", step);

@@ -39,6 +39,7 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   std::filesystem::path out = {};
   std::int64_t save_every = 0;             // 0: the last step alone
+  bool save_in_parts = false;              // but for the last step, which others are to load
   std::optional<std::string> resume = {};  // auto, or a checkpoint's folder
 };
 
