@@ -85,9 +85,11 @@ else:
 clock = Clock()
 arguments = TrainingArguments(output_dir=options.out, max_steps=options.steps, per_device_train_batch_size=options.batch,
                               learning_rate=options.lr, lr_scheduler_type="linear", logging_steps=1, save_strategy="no",
-                              report_to=[], use_cpu=True, disable_tqdm=True, seed=0)
+                              report_to=[], use_cpu=True, ddp_backend="gloo" if "RANK" in os.environ else None, disable_tqdm=True, seed=0)
 InOrder(model=model, args=arguments, train_dataset=Rows(), data_collator=collate, callbacks=[clock]).train()
 useful = [sum(len(rows[i % len(rows)]) for i in range(s * options.batch, (s + 1) * options.batch)) for s in range(options.steps)]
 times = clock.times[options.warm :]
-print(json.dumps({"tokens_per_s": sum(useful[options.warm :]) / sum(times), "step_times_s": times, "losses": clock.losses,
-                  "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+ranks = int(os.environ.get("WORLD_SIZE", 1))  # under torchrun, Trainer wraps the model in DistributedDataParallel
+if int(os.environ.get("RANK", 0)) == 0:
+    print(json.dumps({"tokens_per_s": ranks * sum(useful[options.warm :]) / sum(times), "step_times_s": times, "losses": clock.losses,
+                      "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
