@@ -35,14 +35,14 @@ Result<BatchPlan> BatchPlan::make(std::shared_ptr<const Windows> windows,
                                plan.global_batch_, r, ranks),
                    "raise --global-batch, or use fewer ranks"};
     }
+    const std::int64_t passes = (last - first + options.micro_batch - 1) / options.micro_batch;
     if (r == rank) plan.first_ = first, plan.last_ = last;
+    if (r == rank || options.same_count) {
+      plan.micro_batches_ = std::max(plan.micro_batches_, passes);
+    }
     before += share;
   }
   return plan;
-}
-
-std::int64_t BatchPlan::micro_batches() const {
-  return (last_ - first_ + options_.micro_batch - 1) / options_.micro_batch;
 }
 
 std::int64_t BatchPlan::steps_per_epoch() const {
@@ -71,18 +71,26 @@ StepWork BatchPlan::step(std::int64_t index) {
   work.token_hash = windows_->token_hash(work.windows);
   work.epoch =
       static_cast<double>((index + 1) * global_batch_) / static_cast<double>(windows_->size());
-  for (std::int64_t at = first_; at < last_; at += options_.micro_batch) {
-    const std::int64_t end = std::min(last_, at + options_.micro_batch);
+  std::int64_t at = first_;
+  for (std::int64_t micro = 0; micro < micro_batches_; ++micro) {
+    // Where another rank has more windows, ours are spread over as many passes as it needs.
+    const std::int64_t even = (last_ - at + micro_batches_ - micro - 1) / (micro_batches_ - micro);
+    const std::int64_t end =
+        options_.same_count ? at + even : std::min(last_, at + options_.micro_batch);
     work.mine.emplace_back(work.windows.begin() + at, work.windows.begin() + end);
+    at = end;
   }
   return work;
 }
 
 MicroBatch BatchPlan::batch(const std::vector<std::int64_t>& windows, std::uint64_t seed,
                             std::int64_t step) const {
-  MicroBatch made = micro_batch(*windows_, windows);
+  MicroBatch made =
+      micro_batch(*windows_, windows.empty() ? std::vector<std::int64_t>{0} : windows);
+  if (windows.empty()) made.targets.fill_(kIgnored);
   made.training = true;
   made.dropout = {.seed = seed, .step = static_cast<std::uint64_t>(step), .windows = windows};
+  if (windows.empty()) made.dropout.windows = {0};
   return made;
 }
 

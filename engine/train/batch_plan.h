@@ -19,13 +19,15 @@ struct BatchPlanOptions {
   std::optional<std::int64_t> global_batch;  // windows of a step, over all ranks
   std::vector<std::int64_t> shares = {};     // of data-parallel ranks, as weights; empty: even
   std::optional<std::uint64_t> shuffle = {};  // seed; none: windows in their order
+  bool same_count = false;  // every rank runs as many micro-batches: fsdp's exchange in each
 };
 
 /// One step's work.
 struct StepWork {
-  std::vector<std::int64_t> windows = {};            // of all ranks, in order
-  std::vector<std::vector<std::int64_t>> mine = {};  // this rank's, by micro-batch
-  std::int64_t tokens = 0, predicted = 0;            // of all ranks
+  std::vector<std::int64_t> windows = {};  // of all ranks, in order
+  // This rank's, by micro-batch; one without windows is run for the others' sake (same_count).
+  std::vector<std::vector<std::int64_t>> mine = {};
+  std::int64_t tokens = 0, predicted = 0;  // of all ranks
   std::uint64_t token_hash = 0;
   double epoch = 0;  // at the end of the step
 };
@@ -39,11 +41,11 @@ class BatchPlan {
 
   [[nodiscard]] std::int64_t global_batch() const { return global_batch_; }
   /// Forward passes of this rank a step.
-  [[nodiscard]] std::int64_t micro_batches() const;
+  [[nodiscard]] std::int64_t micro_batches() const { return micro_batches_; }
   [[nodiscard]] std::int64_t steps_per_epoch() const;
   /// `index` from 0. Windows go on from epoch to epoch without a gap.
   StepWork step(std::int64_t index);
-  /// The windows of one micro-batch as tensors.
+  /// The windows of one micro-batch as tensors. No windows: one that predicts nothing.
   [[nodiscard]] MicroBatch batch(const std::vector<std::int64_t>& windows, std::uint64_t seed,
                                  std::int64_t step) const;
 
@@ -53,6 +55,7 @@ class BatchPlan {
   BatchPlanOptions options_;
   std::int64_t global_batch_ = 0;
   std::int64_t first_ = 0, last_ = 0;  // this rank's windows of each step
+  std::int64_t micro_batches_ = 0;
   std::int64_t epoch_ = -1;
   std::vector<std::int64_t> order_ = {};  // of that epoch
 };

@@ -70,6 +70,7 @@ class Run {
     options_.model.longest = windows_->seq();
     options_.model.seed = options_.seed;
     options_.model.rows = windows_->seq() * options_.batches.micro_batch;
+    options_.batches.same_count = options_.model.layout.sharded;
     RW_TRY(model_, DistributedModel::make(options_.model, world_));
     RW_TRY(BatchPlan made, BatchPlan::make(windows_, options_.batches, model_->mesh().data->rank(),
                                            model_->mesh().data->size()));
