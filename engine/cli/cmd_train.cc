@@ -167,6 +167,9 @@ void show_bar(const StepRecord& record, std::int64_t steps) {
 }
 
 Result<int> train_verb(const TrainFlags& flags, const Program& program) {
+  if (flags.ranks.ranks) {  // wrong flags are told once, not by every rank
+    RW_CHECK(options_of(flags, {.size = *flags.ranks.ranks}, at::kCPU));
+  }
   RW_TRY(auto started, start_ranks(flags.ranks, program));
   if (const int* status = std::get_if<int>(&started)) return *status;
   const RankPlace& place = std::get<RankPlace>(started);

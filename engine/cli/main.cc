@@ -36,9 +36,11 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int fail(const Error& error) {
+  const int status = error.code == Errc::usage ? kUsage : kFailed;
+  if (error.message.empty()) return status;  // another rank tells
   std::fprintf(stderr, "rigwise-engine: %s\n", error.message.c_str());
   if (!error.hint.empty()) std::fprintf(stderr, "  %s\n", error.hint.c_str());
-  return error.code == Errc::usage ? kUsage : kFailed;
+  return status;
 }
 
 int print(std::string_view text) {

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "engine/model/lora.h"
 #include "engine/train/shards.h"
+#include "engine/train/together.h"
 
 namespace rigwise::engine {
 namespace {
@@ -153,17 +154,6 @@ std::optional<std::int64_t> step_of(const fs::path& folder) {
   return error == std::errc() && at == end ? std::optional(step) : std::nullopt;
 }
 
-/// All ranks learn whether each could do its part, so that none goes on alone. Collective.
-Status together(Comm& world, Status mine) {
-  at::Tensor failed = at::zeros({1}, at::TensorOptions(world.device()).dtype(at::kInt));
-  if (!mine) failed.fill_(1);
-  if (world.size() > 1) world.all_reduce(failed, ReduceOp::max).wait();
-  if (!mine) return mine;
-  if (failed.item<int>() == 0) return Ok{};
-  return Error{Errc::io, "another rank could not write its part of the checkpoint",
-               "its message says why"};
-}
-
 }  // namespace
 
 Status save_checkpoint(DistributedModel& model, const fs::path& out, const CheckpointState& state,
@@ -188,6 +178,10 @@ Status save_checkpoint(DistributedModel& model, const fs::path& out, const Check
     fs::remove_all(partial, ignored);
   }
   return written;
+}
+
+bool is_checkpoint(const fs::path& folder) {
+  return step_of(folder).has_value();
 }
 
 Status verify_checkpoint(const fs::path& folder) {

@@ -42,6 +42,9 @@ Status save_checkpoint(DistributedModel& model, const std::filesystem::path& out
 Result<std::optional<std::filesystem::path>> find_checkpoint(const std::filesystem::path& out,
                                                              const std::string& resume);
 
+/// By its name: checkpoint-N.
+bool is_checkpoint(const std::filesystem::path& folder);
+
 /// Compares sizes and hashes with the manifest. Errors: not_found, malformed (the file, named).
 Status verify_checkpoint(const std::filesystem::path& folder);
 

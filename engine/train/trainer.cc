@@ -1,14 +1,17 @@
 #include "engine/train/trainer.h"
 
 #define XXH_INLINE_ALL
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <numeric>
 
+#include "base/text.h"
 #include "engine/train/checkpoint.h"
+#include "engine/train/together.h"
 
 namespace rigwise::engine {
 namespace {
@@ -56,8 +59,60 @@ WorkDefinition work_of(const TrainOptions& options, const Windows& windows,
     work["lora_rank"] = fmt::format("{}", adapter.rank);
     work["lora_alpha"] = fmt::format("{}", adapter.alpha);
     work["lora_dropout"] = fmt::format("{}", adapter.dropout);
+    std::vector<std::string> targets = adapter.target_modules;
+    std::ranges::sort(targets);
+    work["lora_targets"] = fmt::format("{}", fmt::join(targets, ","));
+    work["rslora"] = adapter.rank_stabilised ? "yes" : "no";
   }
   return work;
+}
+
+Status check_ids(const Documents& documents, std::int64_t vocab_size, const fs::path& model,
+                 const fs::path& data) {
+  std::int32_t highest = 0;
+  for (std::int64_t at = 0; at < documents.tokens(); ++at) {
+    highest = std::max(highest, documents.id(at));
+  }
+  if (highest < vocab_size) return Ok{};
+  return Error{Errc::malformed,
+               fmt::format("{}: its tokenizer gives id {} on {}, but the model knows {} tokens "
+                           "(vocab_size of config.json)",
+                           model.string(), highest, data.string(), vocab_size),
+               "the tokenizer and the weights are of two models"};
+}
+
+/// What is there already may be somebody's only copy.
+Status check_fresh(const fs::path& out, const fs::path& log) {
+  std::error_code failed;
+  std::vector<fs::path> kept;
+  for (const fs::path& file : {out / "log.jsonl", log}) {
+    if (fs::exists(file, failed) && fs::file_size(file, failed) > 0) kept.push_back(file);
+  }
+  for (const fs::directory_entry& entry : fs::directory_iterator(out, failed)) {
+    if (is_checkpoint(entry.path())) kept.push_back(entry.path());
+  }
+  if (kept.empty()) return Ok{};
+  return Error{Errc::usage,
+               fmt::format("--out {}: a run is there already ({})", out.string(),
+                           kept.front().filename().string()),
+               "--resume auto goes on with it; else name another --out, or remove that one"};
+}
+
+/// One choice a line, for comparing ranks.
+std::string lines_of(const WorkDefinition& work, std::int64_t done) {
+  std::string text = fmt::format("step gone on from: {}\n", done);
+  for (const auto& [key, value] : work) text += fmt::format("{}: {}\n", key, value);
+  return text;
+}
+
+/// Lines of one text that the other does not have.
+std::string lines_beside(std::string_view text, std::string_view other) {
+  std::string found;
+  for (const std::string_view line : split(text, '\n')) {
+    if (other.find(std::string(line) + "\n") != std::string_view::npos) continue;
+    found += fmt::format("{}{}", found.empty() ? "" : "; ", line);
+  }
+  return found;
 }
 
 class Run {
@@ -66,23 +121,9 @@ class Run {
       : options_(options), world_(std::move(world)), events_(events), adamw_(options.adamw) {}
 
   Status prepare() {
-    RW_TRY(windows_, read_windows(options_.model.model, options_.data, &plan_told_.data));
-    options_.model.longest = windows_->seq();
-    options_.model.seed = options_.seed;
-    options_.model.rows = windows_->seq() * options_.batches.micro_batch;
-    options_.batches.same_count = options_.model.layout.sharded;
-    RW_TRY(model_, DistributedModel::make(options_.model, world_));
-    RW_TRY(BatchPlan made, BatchPlan::make(windows_, options_.batches, model_->mesh().data->rank(),
-                                           model_->mesh().data->size()));
-    batches_.emplace(std::move(made));
-    steps_ = options_.steps.value_or(batches_->steps_per_epoch());
-    work_ = work_of(options_, *windows_, batches_->global_batch(), steps_);
-    std::error_code failed;
-    fs::create_directories(options_.out, failed);
-    if (failed) {
-      return Error{Errc::io, fmt::format("{}: {}", options_.out.string(), failed.message())};
-    }
-    RW_CHECK(resume());
+    RW_CHECK(together(*world_, prepare_data()));
+    RW_CHECK(together(*world_, prepare_model()));
+    RW_CHECK(together(*world_, agree()));
     RW_TRY(RunLog log, RunLog::open(log_file(), done_));
     log_.emplace(std::move(log));
     plan_told_.steps = steps_, plan_told_.first_step = done_;
@@ -98,18 +139,54 @@ class Run {
   Status steps() {
     reset_peak_memory(world_->device());
     for (std::int64_t index = done_; index < steps_; ++index) {
-      const StepRecord record = step(index);
-      const Status logged = log_->append(step_line(record));
-      if (!logged) events_.trouble(logged.error());
-      events_.stepped(record);
+      RW_TRY(const StepRecord record, step(index));
       const bool last = index + 1 == steps_;
       const bool due = options_.save_every > 0 && (index + 1) % options_.save_every == 0;
+      events_.stepped(record);
       if (last || due) RW_CHECK(save(index + 1));
     }
     return Ok{};
   }
 
  private:
+  Status prepare_data() {
+    if (!options_.resume) RW_CHECK(check_fresh(options_.out, log_file()));
+    RW_TRY(windows_, read_windows(options_.model.model, options_.data, &plan_told_.data));
+    options_.model.longest = windows_->seq();
+    options_.model.seed = options_.seed;
+    options_.model.rows = windows_->seq() * options_.batches.micro_batch;
+    options_.batches.same_count = options_.model.layout.sharded;
+    return Ok{};
+  }
+
+  Status prepare_model() {
+    RW_TRY(model_, DistributedModel::make(options_.model, world_));
+    RW_TRY(BatchPlan made, BatchPlan::make(windows_, options_.batches, model_->mesh().data->rank(),
+                                           model_->mesh().data->size()));
+    batches_.emplace(std::move(made));
+    steps_ = options_.steps.value_or(batches_->steps_per_epoch());
+    work_ = work_of(options_, *windows_, batches_->global_batch(), steps_);
+    std::error_code failed;
+    fs::create_directories(options_.out, failed);
+    if (failed) {
+      return Error{Errc::io, fmt::format("{}: {}", options_.out.string(), failed.message())};
+    }
+    return resume();
+  }
+
+  /// Hosts may have other files under the same names.
+  Status agree() {
+    const std::string mine = lines_of(work_, done_), first = text_of_first(*world_, mine);
+    if (mine == first) return Ok{};
+    const int rank = world_->rank();
+    return Error{Errc::conflict,
+                 fmt::format("rank {} on {} would do other work than rank 0: {}; rank 0 has {}",
+                             rank, world_->hosts()[static_cast<std::size_t>(rank)],
+                             lines_beside(mine, first), lines_beside(first, mine)),
+                 "give every rank the same flags and files; checkpoints lie where all hosts see "
+                 "them"};
+  }
+
   fs::path log_file() const {
     const int rank = world_->rank();
     return options_.out / (rank == 0 ? "log.jsonl" : fmt::format("log.rank{}.jsonl", rank));
@@ -127,7 +204,7 @@ class Run {
     return Ok{};
   }
 
-  StepRecord step(std::int64_t index) {
+  Result<StepRecord> step(std::int64_t index) {
     StepClock& clock = model_->clock();
     clock.begin();
     const StepWork work = batches_->step(index);
@@ -137,13 +214,14 @@ class Run {
     }
     const double scale = 1 / static_cast<double>(std::max<std::int64_t>(1, work.predicted));
     const DistributedModel::Outcome outcome = model_->gradients(micros, scale);
+    const bool finite = std::isfinite(outcome.loss) && std::isfinite(outcome.gradient_norm);
     clock.enter(Phase::optimizer);
     const double lr = options_.lr * lr_factor(options_.schedule, index, options_.warmup, steps_);
     double factor = 1;
     if (options_.clip > 0) {
       factor = std::min(1.0, options_.clip / (outcome.gradient_norm + 1e-6));
     }
-    adamw_.update(model_->pieces(), lr, factor, index + 1);
+    if (finite) adamw_.update(model_->pieces(), lr, factor, index + 1);
     StepRecord record{.step = index + 1,
                       .epoch = work.epoch,
                       .loss = outcome.loss,
@@ -155,7 +233,20 @@ class Run {
     record.phases = clock.end();
     record.step_time_s = std::accumulate(record.phases.begin(), record.phases.end(), 0.0);
     record.peak_memory_bytes = peak_memory_bytes(world_->device());
+    const Status logged = log_->append(step_line(record));
+    if (!logged) events_.trouble(logged.error());
+    if (!finite) return not_finite(record);
     return record;
+  }
+
+  /// The same on every rank. An update would put NaN into every weight.
+  Error not_finite(const StepRecord& record) const {
+    if (world_->rank() != 0) return Error{Errc::unavailable, ""};
+    return Error{
+        Errc::unavailable,
+        fmt::format("step {}: loss {}, gradient norm {}: training cannot go on from there",
+                    record.step, record.loss, record.grad_norm),
+        "a lower --lr, or --warmup, or --dtype fp32; checkpoints of earlier steps are good"};
   }
 
   Status save(std::int64_t step) {
@@ -193,8 +284,11 @@ Result<std::shared_ptr<const Windows>> read_windows(const fs::path& model, const
   RW_TRY(Tokenizer tokenizer, Tokenizer::read(model));
   RW_TRY(Documents documents, read_documents(data.file, tokenizer, data.reading));
   if (statistics != nullptr) *statistics = documents.statistics();
-  // Padding is masked, so that any id will do.
-  const std::int32_t pad = tokenizer.pad().value_or(tokenizer.eos().value_or(0));
+  RW_TRY(const ModelConfig config, read_model_config(model));
+  RW_CHECK(check_ids(documents, config.vocab_size, model, data.file));
+  // Padding is masked, so that any id that the model has will do.
+  std::int32_t pad = tokenizer.pad().value_or(tokenizer.eos().value_or(0));
+  if (pad >= config.vocab_size) pad = 0;
   RW_TRY(Windows windows, Windows::make(std::make_shared<const Documents>(std::move(documents)),
                                         data.pack, data.seq, pad));
   return std::make_shared<const Windows>(std::move(windows));

@@ -62,13 +62,15 @@ struct TrainEvents {
   std::function<void(const Error&)> trouble = [](const Error&) {};  // that does not end the run
 };
 
-/// Windows of a data file under a model's tokenizer. Errors: of the files.
+/// Windows of a data file under a model's tokenizer. Errors: of the files; malformed (an id that
+/// the model does not have).
 Result<std::shared_ptr<const Windows>> read_windows(const std::filesystem::path& model,
                                                     const DataFlags& data,
                                                     DataStatistics* statistics);
 
-/// Collective. Errors before the first step: of files, flags and layout; io while it saves. Throws
-/// CommFailure when a rank is lost.
+/// Collective. Errors before the first step: of files, flags and layout, usage where `out` holds a
+/// run and nothing says to resume it; unavailable when the loss is no number, io while it saves. An
+/// error without a message is one that another rank tells. Throws CommFailure when a rank is lost.
 Status train(const TrainOptions& options, const std::shared_ptr<Comm>& world,
              const TrainEvents& events);
 
