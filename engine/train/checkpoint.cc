@@ -63,11 +63,22 @@ Status write_manifest(const fs::path& folder) {
                            Json{{"format", 1}, {"files", files}}.dump(2) + "\n");
 }
 
+/// The model's config.json, but with the type that the weights have now: transformers loads them in
+/// the type that it names.
+Status copy_config(const fs::path& from, const fs::path& to, at::ScalarType dtype) {
+  RW_TRY(const std::string bytes, read_file(from / "config.json"));
+  RW_TRY(Json config, parse_foreign_json(bytes, std::size_t{1} << 20));
+  const char* key =
+      config.contains("torch_dtype") ? "torch_dtype" : "dtype";  // before transformers 5
+  config[key] = dtype == at::kFloat ? "float32" : "bfloat16";
+  return write_file_atomic(to / "config.json", config.dump(2) + "\n");
+}
+
 /// The model's own files that a fine-tuned copy needs beside its weights.
 Status copy_model_files(const fs::path& from, const fs::path& to) {
-  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json",
-                           "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                           "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"}) {
+  for (const char* name : {"generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                           "special_tokens_map.json", "added_tokens.json", "vocab.json",
+                           "merges.txt", "tokenizer.model", "chat_template.jinja"}) {
     if (!fs::exists(from / name)) continue;
     RW_TRY(const std::string bytes, read_file(from / name));
     RW_CHECK(write_file_atomic(to / name, bytes));
@@ -81,6 +92,7 @@ Status write_weights(DistributedModel& model, const fs::path& folder,
   if (options.method == Method::full) {
     for (NamedTensor& tensor : values) tensor.value = tensor.value.to(options.dtype);
     RW_CHECK(save_tensors(folder / "model.safetensors", values));
+    RW_CHECK(copy_config(options.model, folder, options.dtype));
     return copy_model_files(options.model, folder);
   }
   for (NamedTensor& tensor : values) tensor.name = peft_name(tensor.name);
