@@ -40,21 +40,35 @@ std::uint8_t level_of(float scaled) {
   return index;
 }
 
-/// Index of the nested level next to each value of a block of absmax values.
-void quantise_nested(const float* values, std::int64_t count, const float* levels,
-                     std::uint8_t* indices, float* absmax) {
+/// Index of the nested level next to each of 65536 values from -1 to 1. bitsandbytes (0.50, CPU)
+/// looks levels up there, so that a value half-way between two goes where its nearest of these
+/// goes.
+std::vector<std::uint8_t> nested_table(const at::Tensor& levels_tensor) {
+  const float* levels = levels_tensor.const_data_ptr<float>();
+  std::vector<std::uint8_t> table(65536);
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const float value = -1.0F + 2.0F * static_cast<float>(i) / 65535.0F;
+    const float* right = std::lower_bound(levels, levels + 256, value);
+    auto index = std::min<std::int64_t>(255, right - levels);
+    if (index > 0 && std::abs(levels[index] - value) >= std::abs(value - levels[index - 1])) {
+      --index;
+    }
+    table[i] = static_cast<std::uint8_t>(index);
+  }
+  return table;
+}
+
+/// Index of the nested level of each value of a block of absmax values.
+void quantise_nested(const float* values, std::int64_t count, std::uint8_t* indices,
+                     float* absmax) {
+  static const std::vector<std::uint8_t> table = nested_table(nf4_nested_levels());
   float top = 0;
   for (std::int64_t i = 0; i < count; ++i) top = std::max(top, std::abs(values[i]));
   *absmax = top;
   const float inverse = top == 0 ? 0 : 1 / top;
   for (std::int64_t i = 0; i < count; ++i) {
-    const float scaled = values[i] * inverse;
-    const float* above = std::upper_bound(levels, levels + 256, scaled);
-    auto index = std::max<std::int64_t>(0, above - levels - 1);
-    if (index < 255 && std::abs(levels[index + 1] - scaled) < std::abs(levels[index] - scaled)) {
-      ++index;
-    }
-    indices[i] = static_cast<std::uint8_t>(index);
+    const float scaled = std::clamp(values[i] * inverse, -1.0F, 1.0F);
+    indices[i] = table[static_cast<std::size_t>((scaled + 1) * 32767.5F + 0.5F)];
   }
 }
 
@@ -105,10 +119,7 @@ at::Tensor nf4_nested_levels() {
     parts.push_back(middles * -power);
   }
   parts.push_back(at::tensor({0.0F, 1.0F}));
-  at::Tensor levels = std::get<0>(at::cat(parts).sort());
-  // bitsandbytes' search needs the whole range and sets the lowest level so.
-  levels.index_put_({0}, -1.0);
-  return levels;
+  return std::get<0>(at::cat(parts).sort());
 }
 
 Result<Nf4Tensors> quantise_nf4(const at::Tensor& matrix, bool double_quantised) {
@@ -145,7 +156,6 @@ Result<Nf4Tensors> quantise_nf4(const at::Tensor& matrix, bool double_quantised)
   });
   if (!double_quantised) return out;
 
-  const at::Tensor levels = nf4_nested_levels();
   const at::Tensor offset = out.absmax.mean();
   const at::Tensor centred = out.absmax - offset;
   out.nested_offset = static_cast<double>(offset.item<float>());
@@ -155,7 +165,7 @@ Result<Nf4Tensors> quantise_nf4(const at::Tensor& matrix, bool double_quantised)
   for (std::int64_t i = 0; i < nested; ++i) {
     const std::int64_t begin = i * kNf4NestedBlock;
     quantise_nested(centred.const_data_ptr<float>() + begin,
-                    std::min(kNf4NestedBlock, blocks - begin), levels.const_data_ptr<float>(),
+                    std::min(kNf4NestedBlock, blocks - begin),
                     out.absmax.mutable_data_ptr<std::uint8_t>() + begin,
                     out.nested_absmax.mutable_data_ptr<float>() + i);
   }
