@@ -70,7 +70,7 @@ class Train(EngineCase):
 
     def test_qlora(self):
         self.check_method("qlora", ["accumulation", "ddp2", "fsdp2", "tp2", "pp2 1f1b"],
-                          self.model("llama", "--hidden", "128"))  # so that tp parts blocks of 64 whole
+                          self.model("llama", "--hidden", "128", "--intermediate", "256"))  # so that tp parts blocks of 64 whole
 
     def test_tied_and_learnt_positions(self):
         self.check_method("full", ["fsdp2", "tp2", "pp2 1f1b"], self.model("gpt2"))
