@@ -75,7 +75,8 @@ Status copy_config(const fs::path& from, const fs::path& to, at::ScalarType dtyp
 }
 
 /// The model's own files that a fine-tuned copy needs beside its weights.
-Status copy_model_files(const fs::path& from, const fs::path& to) {
+Status copy_model_files(const fs::path& from, const fs::path& to, at::ScalarType dtype) {
+  RW_CHECK(copy_config(from, to, dtype));
   for (const char* name : {"generation_config.json", "tokenizer.json", "tokenizer_config.json",
                            "special_tokens_map.json", "added_tokens.json", "vocab.json",
                            "merges.txt", "tokenizer.model", "chat_template.jinja"}) {
@@ -92,8 +93,7 @@ Status write_weights(DistributedModel& model, const fs::path& folder,
   if (options.method == Method::full) {
     for (NamedTensor& tensor : values) tensor.value = tensor.value.to(options.dtype);
     RW_CHECK(save_tensors(folder / "model.safetensors", values));
-    RW_CHECK(copy_config(options.model, folder, options.dtype));
-    return copy_model_files(options.model, folder);
+    return copy_model_files(options.model, folder, options.dtype);
   }
   for (NamedTensor& tensor : values) tensor.name = peft_name(tensor.name);
   RW_CHECK(save_tensors(folder / "adapter_model.safetensors", values));
@@ -144,7 +144,7 @@ Status write_gathered(DistributedModel& model, const fs::path& folder, Gathered 
   if (!all.values.empty()) {
     RW_CHECK(write_weights(model, folder, std::move(all.values)));
   } else {
-    RW_CHECK(copy_model_files(model.options().model, folder));
+    RW_CHECK(copy_model_files(model.options().model, folder, model.options().dtype));
   }
   RW_CHECK(write_state(folder, state));
   return write_manifest(folder);
