@@ -421,6 +421,30 @@ std::optional<Args> behind_wrapper(const Args& argv) {
   return Args(argv.begin() + static_cast<std::ptrdiff_t>(i), argv.end());
 }
 
+/// rigwise-engine starts its own ranks on this host, or is one of a launcher's.
+RanksAsked engine(const Args& argv, std::size_t from, const RanksContext& context) {
+  RanksAsked asked;
+  asked.launcher = "rigwise-engine";
+  constexpr std::string_view kFlag = "--ranks";
+  for (std::size_t i = from; i < argv.size(); ++i) {
+    const std::string_view word = argv[i];
+    if (!word.starts_with(kFlag)) continue;
+    std::optional<int> count;
+    if (word == kFlag && i + 1 < argv.size()) count = count_of(argv[i + 1]);
+    if (word.size() > kFlag.size() && word[kFlag.size()] == '=') {
+      count = count_of(word.substr(kFlag.size() + 1));
+    }
+    if (!count) continue;
+    asked.count = count;
+    asked.why = "rigwise-engine --ranks " + std::to_string(*count);
+    return asked;
+  }
+  const auto world = env_value(context, "WORLD_SIZE");
+  asked.count = world ? count_of(*world) : std::optional<int>(1);
+  asked.why = world ? "WORLD_SIZE=" + *world : "rigwise-engine: one process";
+  return asked;
+}
+
 /// The launcher that this program or script name is, by its own name.
 std::optional<RanksAsked> known_launcher(const std::string& name, const Args& argv,
                                          std::size_t from, const RanksContext& context, int depth) {
@@ -435,6 +459,7 @@ std::optional<RanksAsked> known_launcher(const std::string& name, const Args& ar
     return mpirun(argv, from, context, depth, name == "orterun" ? "mpirun" : name);
   if (name == "horovodrun") return mpirun(argv, from, context, depth, "horovodrun");
   if (name == "srun") return srun(argv, from, context, depth);
+  if (name == "rigwise-engine") return engine(argv, from, context);
   if (name == "tune" && from < argv.size() && argv[from] == "run")
     return torchrun(argv, from + 1, context);
   return std::nullopt;

@@ -19,7 +19,8 @@ struct RanksAsked {
   std::optional<int> count = {};  // empty: not stated, or unknown (a shell script)
   std::string why = {};           // "torchrun --nproc_per_node 2", "python: one process"
   std::string launcher = {};      // "torchrun", "accelerate", "deepspeed", "mpirun", "srun",
-                                  // "horovodrun", "python", "shell", "program"
+                                  // "horovodrun", "rigwise-engine", "python", "shell",
+                                  // "program"
 };
 
 /// What stands in for the machine where the launcher's own default depends on it.

@@ -63,6 +63,20 @@ TEST(FactsOfArgv, Transformers) {
       << "numbers are written the shortest way";
 }
 
+TEST(FactsOfArgv, OwnEngine) {
+  const auto facts = values(facts_of_argv(
+      words("rigwise-engine train --model m --data d.txt --seq 64 --micro-batch 2 --global-batch 8 "
+            "--steps 50 --strategy ddp --ranks 2 --out o"),
+      "/"));
+  EXPECT_EQ(facts.at("global_batch"), "8");
+  EXPECT_EQ(facts.at("sequence_length"), "64");
+  EXPECT_EQ(facts.at("parallelism"), "ddp");
+  // a batch that was stated is not made again out of its parts
+  const auto again = values(merge_facts({facts_of_argv(
+      words("rigwise-engine train --micro-batch 2 --global-batch 8 --ranks 2 --out o"), "/")}));
+  EXPECT_EQ(again.at("global_batch"), "8");
+}
+
 TEST(FactsOfArgv, OtherSpellings) {
   const auto facts = values(facts_of_argv(
       words(

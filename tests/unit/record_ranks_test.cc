@@ -60,6 +60,10 @@ TEST(RanksAsked, EveryLauncher) {
            Case{"env A=1 B=2 nice -n 5 torchrun --nproc_per_node 2 t.py", 2, "torchrun"},
            Case{"timeout -s INT 60 uv run torchrun --nproc_per_node 2 t.py", 2, "torchrun"},
            Case{"tune run --nproc_per_node 2 lora --config c.yaml", 2, "torchrun"},
+           Case{"rigwise-engine train --model m --strategy ddp --ranks 2", 2, "rigwise-engine"},
+           Case{"/opt/rigwise-engine train --ranks=4 --out o", 4, "rigwise-engine"},
+           Case{"rigwise-engine train --out o", 1, "rigwise-engine"},
+           Case{"torchrun --no-python --nproc_per_node 2 rigwise-engine train", 2, "torchrun"},
            Case{"bash train.sh", 0, "shell"},
            Case{"./llm.c/train", 0, "program"},
        }) {
