@@ -5,7 +5,8 @@
 // (Lightning starts ranks 1… as children of rank 0). Without any such variable it is the topmost
 // Python, or, where there is none, the command itself or a program that stays. Children that are
 // connected with each other are ranks however they were started; a parent that is not connected
-// with them launched them (torch.multiprocessing.spawn).
+// with them launched them (torch.multiprocessing.spawn). A program without a number whose copies,
+// of the same command line, have one launched them too (rigwise-engine --ranks).
 #include <algorithm>
 #include <array>
 
@@ -91,6 +92,13 @@ bool looks_like_loader(const RoleInput& process, const RoleInput& parent) {
   if (contains(*process.argv, "multiprocessing.spawn import spawn_main")) return true;
   return parent.argv != nullptr && !process.argv->empty() && *process.argv == *parent.argv;
 }
+/// Started by a program of no rank to be one of its ranks: the same words, and a number of its own.
+bool is_numbered_copy(const RoleInput& process, const RoleInput& parent) {
+  const auto numbered = [](const RoleInput& one) { return one.rank_env || one.local_rank_env; };
+  return process.kind == CommandKind::program && numbered(process) && !numbered(parent) &&
+         process.argv != nullptr && parent.argv != nullptr && !process.argv->empty() &&
+         *process.argv == *parent.argv;
+}
 }  // namespace
 
 CommandKind command_kind(const std::vector<std::string>& argv) {
@@ -149,6 +157,13 @@ std::vector<RoleOutput> decide_roles(const std::vector<RoleInput>& processes) {
       started_ranks[p] = !processes[p].joined;
     }
   }
+  std::vector<bool> is_copy(processes.size(), false);
+  for (std::size_t i = 0; i < processes.size(); ++i) {
+    if (processes[i].parent < 0) continue;
+    const auto p = static_cast<std::size_t>(processes[i].parent);
+    is_copy[i] = is_numbered_copy(processes[i], processes[p]);
+    if (is_copy[i]) started_ranks[p] = true;
+  }
 
   for (std::size_t i = 0; i < processes.size(); ++i) {
     const auto& process = processes[i];
@@ -160,7 +175,7 @@ std::vector<RoleOutput> decide_roles(const std::vector<RoleInput>& processes) {
     if (process.kind == CommandKind::launcher || started_ranks[i]) out[i].role = "launcher";
     if (started_ranks[i]) continue;
     if (process.joined || (parent >= 0 && started_ranks[static_cast<std::size_t>(parent)])) {
-      candidate[i] = process.joined;  // its other children are helpers
+      candidate[i] = process.joined || is_copy[i];  // its other children are helpers
       continue;
     }
     if (process.kind != CommandKind::python && process.kind != CommandKind::program) continue;

@@ -188,6 +188,21 @@ const Words kGcc = {"/usr/bin/gcc"};
 const Words kNative = {"./train"};
 const Words kMpirun = {"mpirun", "-np", "2", "python", "train.py"};
 
+TEST(HostRoles, AProgramThatStartsItselfAsItsRanks) {
+  const Words engine = {"rigwise-engine", "train", "--ranks", "2"};
+  EXPECT_EQ(
+      roles_of({process(-1, engine), process(0, engine, 0, "exe"), process(0, engine, 1, "exe")}),
+      "launcher rank0 rank1");
+  EXPECT_EQ(roles_of({process(-1, kShell), process(0, engine), process(1, engine, 0, "exe"),
+                      process(1, engine, 1, "exe"), process(1, kGcc)}),
+            "other launcher rank0 rank1 other");
+  EXPECT_EQ(roles_of({process(-1, engine)}), "rank0");
+  // under a launcher the number is the program's own, and its copies are helpers
+  EXPECT_EQ(roles_of({process(-1, kMpirun), process(0, engine, 0), process(0, engine, 1),
+                      process(1, engine, 0)}),
+            "launcher rank0 rank1 other");
+}
+
 TEST(HostRoles, Launchers) {
   EXPECT_EQ(command_kind(kTorchrun), CommandKind::launcher);
   EXPECT_EQ(command_kind(kRunModule), CommandKind::launcher);
