@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "base/wall_time.h"
+#include "rigwise/units.h"
 #include "run/layout.h"
 
 namespace rigwise::cli {
@@ -278,6 +279,79 @@ Verb add_decide(CLI::App& app, DecideArgs& args) {
   return {verb, [&args](const Cut&) { return args; }};
 }
 
+void add_probe_work(CLI::App* verb, ProbeArgs& args) {
+  verb->add_option("--model", args.model, "A Hugging Face folder (default: a small one is made)")
+      ->type_name("DIR");
+  verb->add_option("--data", args.data, "A .txt or .jsonl file (default: a text is made)")
+      ->type_name("FILE");
+  verb->add_option("--method", args.method, "lora, qlora or full")
+      ->check(CLI::IsMember({"lora", "qlora", "full"}))
+      ->capture_default_str();
+  verb->add_option("--dtype", args.dtype, "fp32 or bf16 (default: fp32)")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+  verb->add_option("--seq", args.seq, "Tokens of a window (default: the engine's)")
+      ->type_name("N")
+      ->check(CLI::Range(2, 1 << 20));
+  verb->add_option("--global-batch", args.global_batch,
+                   "Windows of one step, the same under every strategy (default: 4 a device)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 20));
+  verb->add_option("--micro-batch", args.micro_batch, "Windows of one forward pass")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+}
+
+Verb add_probe(CLI::App& app, ProbeArgs& args) {
+  CLI::App* verb = app.add_subcommand(
+      "probe", "Train the same work under every strategy on this rig, and rank them");
+  common(verb, args);
+  add_probe_work(verb, args);
+  verb->add_option("--strategies", args.strategies,
+                   "Some of single, ddp, fsdp, tp, pp, split, ddp:2,tp:2 … (default: all)")
+      ->type_name("NAME,…");
+  verb->add_option("--ranks", args.ranks, "Devices to use (default: all GPUs, else 2 CPU ranks)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 64));
+  verb->add_option("--device", args.device, "cpu or cuda (default: cuda where there is a GPU)")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+  verb->add_option("--threads", args.threads,
+                   "CPU threads of a rank, single's too (default: the CPUs shared out)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 4096));
+  verb->add_option("--steps", args.steps, "Optimizer steps of each run")
+      ->type_name("N")
+      ->check(CLI::Range(5, 100000))
+      ->capture_default_str();
+  verb->add_option("--repeats", args.repeats,
+                   "Runs of each strategy, in turn; below 3 hardly anything can be shown")
+      ->type_name("N")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
+  verb->add_option("--name", args.name, "Name of the experiment (default: probe1, probe2 …)");
+  verb->add_option("--loss-tolerance", args.loss_tolerance,
+                   "Largest relative difference of a step's loss from single's")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb->add_option("--limit", args.limit, "Refuse to begin what would take longer")
+      ->type_name("TIME")
+      ->capture_default_str();
+  example(verb, "rigwise probe --model ~/models/Qwen2.5-0.5B --data notes.jsonl --steps 50");
+  return {verb, [&args](const Cut&) -> std::variant<Args, int> {
+            const auto limit_s = parse_duration(args.limit);
+            if (!limit_s || !(*limit_s > 0)) {
+              return usage("probe: --limit '" + clean_text(args.limit, 40) + "' is no time",
+                           "write it as 30min or 2h");
+            }
+            args.limit_s = *limit_s;
+            if (args.name && (args.name->size() > 60 || !layout::is_run_name(*args.name))) {
+              return usage("'" + clean_text(*args.name, 120) + "' cannot name an experiment",
+                           "use letters, digits, '.', '_' and '-', at most 60");
+            }
+            return args;
+          }};
+}
+
 Verb add_demo(CLI::App& app, DemoArgs& args) {
   CLI::App* verb =
       app.add_subcommand("demo", "The whole story on this machine: one process against two");
@@ -286,10 +360,14 @@ Verb add_demo(CLI::App& app, DemoArgs& args) {
                    "Folder to work in (default: a new one below build/demo or ./rigwise-demo)");
   verb->add_option("--model", args.model,
                    "Model folder or hub id (default: a small seeded one is made)");
+  verb->add_option("--workload", args.workload,
+                   "engine (rigwise-engine) or hf (Hugging Face; default where the engine is not "
+                   "built)")
+      ->check(CLI::IsMember({"engine", "hf"}));
   verb->add_option("--runs-a-side", args.runs_a_side, "Runs of each kind, in alternating order")
       ->check(CLI::Range(1, 20))
       ->capture_default_str();
-  example(verb, "RIGWISE_PYTHON=~/venv/bin/python rigwise demo");
+  example(verb, "rigwise demo\n  RIGWISE_PYTHON=~/venv/bin/python rigwise demo --workload hf");
   return {verb, [&args](const Cut&) { return args; }};
 }
 
@@ -311,6 +389,7 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
   CompareArgs compare;
   InitArgs init;
   DecideArgs decide;
+  ProbeArgs probe;
   DemoArgs demo;
   std::string fail_on, start;
   const std::vector<Verb> verbs = {add_demo(app, demo),
@@ -321,6 +400,7 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
                                    add_read(app, read),
                                    add_ledger(app, ledger, fail_on),
                                    add_compare(app, compare),
+                                   add_probe(app, probe),
                                    add_decide(app, decide)};
 
   behind_the_verb(cut.head);

@@ -72,13 +72,22 @@ struct DecideArgs : Common {
   Lab lab = {};
   std::optional<std::string> baseline = {}, option = {};
 };
+struct ProbeArgs : Common {
+  std::optional<std::string> model = {}, data = {}, name = {}, device = {}, dtype = {};
+  std::vector<std::string> strategies = {};
+  std::string method = "lora", limit = "30min";
+  std::optional<int> seq = {}, global_batch = {}, ranks = {}, threads = {};
+  int steps = 50, micro_batch = 1, repeats = 3;
+  double limit_s = 0;  // of `limit`
+  double loss_tolerance = 1e-4;
+};
 struct DemoArgs : Common {
-  std::optional<std::string> dir = {}, model = {};
+  std::optional<std::string> dir = {}, model = {}, workload = {};
   int runs_a_side = 3;
 };
 
 using Args = std::variant<RunArgs, AttachArgs, RunsArgs, ReadArgs, LedgerArgs, CompareArgs,
-                          InitArgs, DecideArgs, DemoArgs>;
+                          InitArgs, DecideArgs, ProbeArgs, DemoArgs>;
 
 /// What to do, or the exit code after help, version or an error was printed.
 std::variant<Args, int> parse_args(int argc, char** argv);

@@ -99,6 +99,7 @@ int dispatch(const Args& args) {
     int operator()(const CompareArgs& a) const { return cmd_compare(a); }
     int operator()(const InitArgs& a) const { return cmd_init(a); }
     int operator()(const DecideArgs& a) const { return cmd_decide(a); }
+    int operator()(const ProbeArgs& a) const { return cmd_probe(a); }
     int operator()(const DemoArgs& a) const { return cmd_demo(a); }
   };
   return std::visit(Visitor(), args);
