@@ -1,6 +1,6 @@
-// demo: the worked example of examples/hf, driven through rigwise's own verbs as a person would
-// type them. What is run stands in examples/hf/demo.json; this file only fills in paths, alternates
-// the sides and shows what it does.
+// demo: a worked example, driven through rigwise's own verbs as a person would type them. What is
+// run stands in examples/WORKLOAD/demo.json (engine: rigwise-engine; hf: Hugging Face); this file
+// only fills in paths, alternates the sides and shows what it does.
 #include <fmt/format.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +13,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "base/subprocess.h"
+#include "cli/engine.h"
 #include "cli/verbs.h"
 #include "rigwise/units.h"
 
@@ -23,19 +24,15 @@ namespace {
 namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
 
-/// The program's own file, and the examples beside the build tree or below the installed share
-/// folder.
-fs::path own_program() {
-  std::error_code error;
-  return fs::read_symlink("/proc/self/exe", error);
-}
-
-Result<fs::path> find_examples() {
+/// The examples beside the build tree or below the installed share folder.
+Result<fs::path> find_examples(const std::string& workload) {
   const fs::path program = own_program();
   for (const auto& candidate : {program.parent_path() / "../../examples",
                                 program.parent_path() / "../share/rigwise/examples"}) {
     std::error_code error;
-    if (fs::exists(candidate / "hf/demo.json", error)) return fs::canonical(candidate, error);
+    if (fs::exists(candidate / workload / "demo.json", error)) {
+      return fs::canonical(candidate, error);
+    }
   }
   return Error{Errc::not_found, "the examples are not beside this program",
                "run ./dev demo in a checkout of rigwise"};
@@ -52,10 +49,13 @@ Result<std::string> find_python() {
 
 class Demo {
  public:
-  Demo(const DemoArgs& args, fs::path examples, std::string python, Json plan)
+  /// `program`: the Python of hf, or rigwise-engine.
+  Demo(const DemoArgs& args, std::string workload, fs::path examples, std::string program,
+       Json plan)
       : args_(args),
+        workload_(std::move(workload)),
         examples_(std::move(examples)),
-        python_(std::move(python)),
+        program_(std::move(program)),
         plan_(std::move(plan)) {}
 
   int run() {
@@ -90,11 +90,12 @@ class Demo {
 
   /// The words of a JSON array with the placeholders filled in.
   Words words(const Json& array, const std::string& out = "") const {
-    const fs::path torchrun = fs::path(python_).parent_path() / "torchrun";
+    const fs::path torchrun = fs::path(program_).parent_path() / "torchrun";
     std::error_code error;
     const bool has_torchrun =
-        !fs::path(python_).parent_path().empty() && fs::exists(torchrun, error);
-    const std::map<std::string, std::string> holes = {{"{python}", python_},
+        !fs::path(program_).parent_path().empty() && fs::exists(torchrun, error);
+    const std::map<std::string, std::string> holes = {{"{python}", program_},
+                                                      {"{engine}", program_},
                                                       {"{examples}", examples_.string()},
                                                       {"{work}", cache_.string()},
                                                       {"{out}", out}};
@@ -105,7 +106,7 @@ class Demo {
         if (has_torchrun) {
           filled.push_back(torchrun.string());
         } else {
-          for (const char* part : {python_.c_str(), "-m", "torch.distributed.run"})
+          for (const char* part : {program_.c_str(), "-m", "torch.distributed.run"})
             filled.emplace_back(part);
         }
         continue;
@@ -142,6 +143,10 @@ class Demo {
     for (const auto& file : words(step.at("makes"))) there = there && fs::exists(file, error);
     if (there) return Ok{};
     say(fmt::format("making the {} …", part));
+    if (const auto text = step.find("made_text"); text != step.end()) {
+      return write_file_atomic(words({text->at("file")})[0],
+                               made_text(text->at("bytes").get<std::size_t>()));
+    }
     const fs::path log = dir_ / (std::string(part) + ".log");
     RW_TRY(const int status, call(words(step.at("argv")), log));
     if (status == 0) return Ok{};
@@ -196,7 +201,12 @@ class Demo {
     const Words launch = words(part.at("launch"));
     std::string shown = fs::path(launch[0]).filename().string();
     for (std::size_t i = 1; i < launch.size(); ++i) shown += " " + launch[i];
-    say(fmt::format("\n$ rigwise run --name {} -- {} train.py …", side, shown));
+    if (workload_ == "hf") {
+      shown += " train.py";
+    } else {
+      for (const auto& word : words(part.at("extra"))) shown += " " + word;
+    }
+    say(fmt::format("\n$ rigwise run --name {} -- {} …", side, shown));
     const fs::path log = dir_ / fmt::format("{}-{}.log", side, number / 2 + 1);
     RW_TRY(const int status, call(argv, log));
     show_closing(log);
@@ -234,8 +244,9 @@ class Demo {
   }
 
   const DemoArgs& args_;
+  std::string workload_;
   fs::path examples_;
-  std::string python_;
+  std::string program_;
   Json plan_;
   fs::path cache_, dir_;
 };
@@ -243,15 +254,30 @@ class Demo {
 }  // namespace
 
 int cmd_demo(const DemoArgs& args) {
-  const auto examples = find_examples();
+  std::string workload = args.workload.value_or("engine");
+  auto engine = find_engine();
+  if (!engine && args.workload == "engine") return fail(engine.error());
+  if (!engine && workload == "engine") {
+    std::fprintf(stdout,
+                 "rigwise-engine is not built (./dev build does): the demo takes the Hugging Face "
+                 "example.\n");
+    workload = "hf";
+  }
+  const auto examples = find_examples(workload);
   if (!examples) return fail(examples.error());
-  auto python = find_python();
-  if (!python) return fail(python.error());
-  const auto text = read_file(*examples / "hf/demo.json");
+  std::string program;
+  if (workload == "hf") {
+    auto python = find_python();
+    if (!python) return fail(python.error());
+    program = std::move(*python);
+  } else {
+    program = engine->string();
+  }
+  const auto text = read_file(*examples / workload / "demo.json");
   if (!text) return fail(text.error());
   auto plan = parse_json(*text);
-  if (!plan) return fail(std::move(plan).error().at("examples/hf/demo.json"));
-  return Demo(args, *examples, *python, std::move(*plan)).run();
+  if (!plan) return fail(std::move(plan).error().at("examples/" + workload + "/demo.json"));
+  return Demo(args, workload, *examples, program, std::move(*plan)).run();
 }
 
 }  // namespace rigwise::cli
