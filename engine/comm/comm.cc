@@ -94,7 +94,12 @@ void Pending::wait() {
   if (op_ == nullptr) return;
   const auto start = std::chrono::steady_clock::now();
   const auto op = std::move(op_);
-  op->wait();
+  try {
+    op->wait();
+  } catch (const CommFailure&) {
+    op->abandon();
+    throw;
+  }
   if (counters_ != nullptr) {
     counters_->waited_s +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -138,7 +143,7 @@ Result<std::shared_ptr<Comm>> connect(const RankPlace& place, const CommOptions&
     return make_solo(options.device, 0, std::make_shared<CommCounters>());
   }
   RW_TRY(auto meeting, Meeting::join(place, options.timeout_s));
-  // NCCL
+  if (options.device.is_cuda()) return connect_nccl(std::move(meeting), options);
   return connect_gloo(std::move(meeting), options);
 }
 

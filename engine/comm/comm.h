@@ -83,12 +83,12 @@ class Comm {
   /// out [size() × in.numel()] = every rank's `in`, in the order of ranks. `out` may have any shape
   /// of that many elements.
   virtual Pending all_gather(at::Tensor in, at::Tensor out) = 0;
-  /// out = this rank's part of the reduction of every rank's in [size() × out.numel()]. Summed in
-  /// the order of ranks, so that every layout of the call gives the same bits.
+  /// out = this rank's part of the reduction of every rank's in [size() × out.numel()]. On the CPU
+  /// summed in the order of ranks, bf16 in fp32.
   virtual Pending reduce_scatter(at::Tensor in, at::Tensor out, ReduceOp op = ReduceOp::sum) = 0;
   virtual Pending broadcast(at::Tensor x, int root) = 0;
   /// Point to point, to and from a rank of this group. Those with the same peer and tag match in
-  /// order. Tags 0 to 2^20; NCCL ignores them: there each pair must send and receive in one order.
+  /// order. Tags 0 to 2^20; NCCL ignores them: there each direction of a pair goes in one order.
   /// Two ranks that send to each other must start both before they wait for either.
   virtual Pending send(at::Tensor x, int peer, int tag = 0) = 0;
   virtual Pending recv(at::Tensor x, int peer, int tag = 0) = 0;

@@ -422,6 +422,22 @@ TEST(Connect, RanksOfAnotherRunAreRefused) {
   EXPECT_EQ(refused.error().code, Errc::conflict);
 }
 
+TEST(Connect, CudaRanksWithoutNcclSaySo) {
+  if (at::hasCUDA()) GTEST_SKIP() << "this libtorch has CUDA";
+  const RankPlace zero = first_of_two();
+  CommOptions options;
+  options.device = at::Device(at::kCUDA, 0);
+  std::thread other([&] {
+    RankPlace one = zero;
+    one.rank = 1;
+    EXPECT_FALSE(connect(one, options));
+  });
+  const auto refused = connect(zero, options);
+  other.join();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::unavailable);
+}
+
 TEST(Connect, OneRankNeedsNoSocket) {
   const auto comm = connect(RankPlace{});
   ASSERT_TRUE(comm);
