@@ -101,6 +101,11 @@ std::string to_text(const Member& member, int size) {
       .dump();
 }
 
+std::optional<std::string> read_from(c10d::Store& store, const std::string& key) {
+  if (!store.check({key})) return {};
+  return store.get_to_str(key);
+}
+
 /// Gone for sure: it ran on this machine and does not any more.
 bool is_dead_here(const Member& member, const Member& me) {
   if (member.machine != me.machine) return false;
@@ -135,7 +140,10 @@ Meeting::~Meeting() {
   if (store_ == nullptr) return;
   try {
     if (!failed_ && introduced_) store_->set(fmt::format("left/{}", rank_), std::string(kStopped));
-    if (holds_store_) let_others_leave();
+    if (holds_store_) {
+      if (failed_) end_connections(port_);  // or those who wait for us would wait for our end
+      let_others_leave();
+    }
   } catch (const std::exception&) {  // the store is gone: nobody is left to hear it
   }
 }
@@ -149,6 +157,7 @@ bool Meeting::one_machine() const {
 
 Status Meeting::open(const RankPlace& place) {
   c10d::TCPStoreOptions options;
+  port_ = place.master_port;
   options.port = static_cast<std::uint16_t>(place.master_port);
   options.numWorkers = static_cast<std::size_t>(size_);
   options.waitWorkers = false;
@@ -240,6 +249,7 @@ Status Meeting::gather() {
 }
 
 void Meeting::begin(const char* name) {
+  if (someone_is_lost_) fail(name, "noticed before it began");
   operation_name_.store(name, std::memory_order_relaxed);
   operation_.fetch_add(1, std::memory_order_relaxed);
 }
@@ -259,6 +269,7 @@ void Meeting::beat() {
     lock.unlock();
     try {
       store->set(key, fmt::format("{} {} {}", ++count, operation_.load(), operation_name_.load()));
+      look_after_others(*store);
     } catch (const std::exception&) {
       return;  // no store, nobody who reads; the next operation will fail and say so
     }
@@ -267,10 +278,33 @@ void Meeting::beat() {
   }
 }
 
+/// Some ranks have nothing to do with the lost one for a long while (a pipeline's other end): the
+/// next operation of this rank fails too. Only where there is no doubt: a run must not end because
+/// a host was busy for some seconds.
+void Meeting::look_after_others(c10d::Store& store) {
+  const Member& me = members_[static_cast<std::size_t>(rank_)];
+  const auto now = Clock::now();
+  heard_.resize(members_.size(), {"", now});
+  for (int rank = 0; rank < size_; ++rank) {
+    if (rank == rank_) continue;
+    const Member& member = members_[static_cast<std::size_t>(rank)];
+    auto& [beat, when] = heard_[static_cast<std::size_t>(rank)];
+    bool gone = is_dead_here(member, me);
+    if (member.machine != me.machine) {
+      std::string latest = read_from(store, fmt::format("beat/{}", rank)).value_or("");
+      if (latest != beat) {
+        beat = std::move(latest);
+        when = now;
+      }
+      gone = now - when > std::max<Clock::duration>(milliseconds(timeout_s_), kSilence);
+    }
+    if (gone && !store.check({fmt::format("left/{}", rank)})) someone_is_lost_ = true;
+  }
+}
+
 std::optional<std::string> Meeting::read(const std::string& key) {
   try {
-    if (!store_->check({key})) return {};
-    return store_->get_to_str(key);
+    return read_from(*store_, key);
   } catch (const std::exception&) {
     return {};
   }
@@ -310,7 +344,9 @@ std::string Meeting::diagnose(const char* name, std::string_view reason) {
   }
   if (lost.empty()) {
     for (int rank = 0; rank < size_; ++rank) {
-      if (rank == rank_ || beats[static_cast<std::size_t>(rank)]) continue;
+      const auto at = static_cast<std::size_t>(rank);
+      // one that lives on this machine is not lost, however long it gets no time to beat
+      if (rank == rank_ || beats[at] || members_[at].machine == me.machine) continue;
       if (!read(fmt::format("left/{}", rank))) lost.push_back(who(rank));
     }
     try {

@@ -12,6 +12,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -46,7 +47,8 @@ class Meeting {
   [[nodiscard]] bool one_machine() const;
   [[nodiscard]] const c10::intrusive_ptr<c10d::Store>& store() const { return store_; }
 
-  /// An operation starts; the others can see how far this rank has come. `name` is a literal.
+  /// An operation starts; the others can see how far this rank has come. `name` is a literal. Fails
+  /// as fail() does where a rank is known to be lost.
   void begin(const char* name);
   /// An operation failed for the reason that the library gives: finds out who is lost, and throws.
   [[noreturn]] void fail(const char* name, std::string_view reason);
@@ -58,11 +60,12 @@ class Meeting {
   Status introduce(const RankPlace& place);
   Status gather();
   void beat();
+  void look_after_others(c10d::Store& store);
   std::optional<std::string> read(const std::string& key);
   std::string diagnose(const char* name, std::string_view reason);
   void let_others_leave();
 
-  int rank_, size_;
+  int rank_, size_, port_ = 0;
   double timeout_s_;
   bool holds_store_ = false, introduced_ = false;
   std::vector<Member> members_;
@@ -70,11 +73,14 @@ class Meeting {
 
   std::atomic<std::int64_t> operation_ = 0;
   std::atomic<const char*> operation_name_ = "start";
+  std::atomic<bool> someone_is_lost_ = false;
   bool failed_ = false;
 
   std::mutex mutex_;
   std::condition_variable stop_changed_;
   bool stop_ = false;
+  std::vector<std::pair<std::string, std::chrono::steady_clock::time_point>>
+      heard_;  // beats, by rank
   std::thread beating_;
 };
 

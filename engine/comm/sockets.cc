@@ -13,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -39,6 +40,12 @@ std::string text_of(const sockaddr* address) {
                 out.size());
   }
   return out.data();
+}
+
+int port_in(const sockaddr_storage& address) {
+  return address.ss_family == AF_INET6
+             ? ntohs(reinterpret_cast<const sockaddr_in6*>(&address)->sin6_port)
+             : ntohs(reinterpret_cast<const sockaddr_in*>(&address)->sin_port);
 }
 
 Interfaces interfaces() {
@@ -115,10 +122,25 @@ Result<int> port_of(int fd) {
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
     return Error{Errc::io, fmt::format("getsockname: {}", std::strerror(errno))};
   }
-  if (address.ss_family == AF_INET6) {
-    return static_cast<int>(ntohs(reinterpret_cast<const sockaddr_in6*>(&address)->sin6_port));
+  return port_in(address);
+}
+
+void end_connections(int except_port) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
+    const auto fd = to_integer(entry.path().filename().string());
+    sockaddr_storage own = {}, peer = {};
+    socklen_t own_length = sizeof(own), peer_length = sizeof(peer);
+    if (!fd ||
+        ::getpeername(static_cast<int>(*fd), reinterpret_cast<sockaddr*>(&peer), &peer_length) !=
+            0 ||
+        ::getsockname(static_cast<int>(*fd), reinterpret_cast<sockaddr*>(&own), &own_length) != 0 ||
+        (peer.ss_family != AF_INET && peer.ss_family != AF_INET6) || port_in(own) == except_port ||
+        port_in(peer) == except_port) {
+      continue;
+    }
+    ::shutdown(static_cast<int>(*fd), SHUT_RDWR);
   }
-  return static_cast<int>(ntohs(reinterpret_cast<const sockaddr_in*>(&address)->sin_port));
 }
 
 Result<std::string> address_towards(const std::string& host) {

@@ -22,6 +22,10 @@ Result<std::string> address_towards(const std::string& host);
 /// The interface that has `address`. Errors: unavailable.
 Result<std::string> interface_of(const std::string& address);
 
+/// Ends every TCP connection of this process but those from or to `except_port`: peers that wait
+/// for us hear at once that nothing more will come. For a process that is going down.
+void end_connections(int except_port);
+
 /// Names of this host's interfaces that are up and have an address, for an error's hint.
 std::string interface_names();
 
