@@ -13,8 +13,8 @@ namespace {
 
 using AddVerb = void (*)(CLI::App& app, Program& program);
 
-constexpr std::array<AddVerb, 6> kVerbs = {add_train,      add_eval, add_generate,
-                                           add_make_model, add_link, add_device};
+constexpr std::array<AddVerb, 7> kVerbs = {add_train,    add_eval, add_generate, add_make_model,
+                                           add_quantise, add_link, add_device};
 
 int run(int argc, char** argv) {
   CLI::App app{"Fine-tuning under every strategy, and the measurements that go with it",

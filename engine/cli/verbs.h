@@ -28,6 +28,7 @@ void add_eval(CLI::App& app, Program& program);
 void add_generate(CLI::App& app, Program& program);
 void add_link(CLI::App& app, Program& program);
 void add_make_model(CLI::App& app, Program& program);
+void add_quantise(CLI::App& app, Program& program);
 void add_train(CLI::App& app, Program& program);
 
 /// Tells what went wrong on stderr; the exit code for it.

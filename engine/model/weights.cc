@@ -173,6 +173,32 @@ Status load_weights(Model& model, const ModelFolder& folder, const LoadOptions& 
   return Ok{};
 }
 
+std::vector<NamedTensor> stored_tensors(Model& model) {
+  std::vector<NamedTensor> tensors;
+  for (const Parameter* parameter : model.parameters()) {
+    tensors.push_back({.name = parameter->name, .value = parameter->value});
+  }
+  for (const std::unique_ptr<Block>& block : model.blocks()) {
+    for (const Linear* layer : block->linears()) {
+      if (!layer->nf4) continue;
+      const std::string& name = layer->weight->name;
+      Nf4Tensors described{.nested_offset = layer->nf4->nested_offset,
+                           .shape = layer->nf4->shape,
+                           .dtype = layer->nf4->dtype};
+      tensors.push_back({.name = name + ".quant_map", .value = layer->nf4->levels});
+      if (layer->nf4->nested_absmax != nullptr) {
+        described.nested_absmax = layer->nf4->nested_absmax->value;
+        tensors.push_back({.name = name + ".nested_quant_map", .value = layer->nf4->nested_levels});
+      }
+      std::string state = nf4_state_json(described);
+      const auto size = static_cast<std::int64_t>(state.size());
+      tensors.push_back({.name = name + std::string(kStateSuffix),
+                         .value = at::from_blob(state.data(), {size}, at::kByte).clone()});
+    }
+  }
+  return tensors;
+}
+
 at::Generator named_generator(std::string_view name, std::uint64_t seed) {
   return at::detail::createCPUGenerator(XXH3_64bits_withSeed(name.data(), name.size(), seed));
 }

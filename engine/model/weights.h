@@ -14,6 +14,12 @@
 
 namespace rigwise::engine {
 
+/// A tensor under a name.
+struct NamedTensor {
+  std::string name;
+  at::Tensor value;
+};
+
 /// What a frozen linear matrix is kept as.
 enum class Storage { full, nf4, nf4_double };
 
@@ -35,6 +41,10 @@ Status load_weights(Model& model, const ModelFolder& folder, const LoadOptions& 
 /// norms 1, biases 0. The same for a name and seed whatever part of it a rank holds.
 void init_weights(Model& model, std::uint64_t seed, at::ScalarType dtype);
 
+/// Every parameter as a file keeps it; quantised matrices with the tables and the description that
+/// bitsandbytes puts beside them.
+std::vector<NamedTensor> stored_tensors(Model& model);
+
 /// A generator on the CPU for one named tensor of one seed.
 at::Generator named_generator(std::string_view name, std::uint64_t seed);
 
@@ -45,11 +55,7 @@ Dtype dtype_of_tensor(at::ScalarType type);
 /// Errors: unavailable (a type that torch does not have).
 Result<at::Tensor> mapped_tensor(const TensorView& view);
 
-/// Name and value, in any order; written as the reference writer lays them out.
-struct NamedTensor {
-  std::string name;
-  at::Tensor value;
-};
+/// In any order; written as the reference writer lays them out.
 Status save_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
                     const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 

@@ -74,19 +74,6 @@ Status copy_config(const fs::path& from, const fs::path& to, at::ScalarType dtyp
   return write_file_atomic(to / "config.json", config.dump(2) + "\n");
 }
 
-/// The model's own files that a fine-tuned copy needs beside its weights.
-Status copy_model_files(const fs::path& from, const fs::path& to, at::ScalarType dtype) {
-  RW_CHECK(copy_config(from, to, dtype));
-  for (const char* name : {"generation_config.json", "tokenizer.json", "tokenizer_config.json",
-                           "special_tokens_map.json", "added_tokens.json", "vocab.json",
-                           "merges.txt", "tokenizer.model", "chat_template.jinja"}) {
-    if (!fs::exists(from / name)) continue;
-    RW_TRY(const std::string bytes, read_file(from / name));
-    RW_CHECK(write_file_atomic(to / name, bytes));
-  }
-  return Ok{};
-}
-
 Status write_weights(DistributedModel& model, const fs::path& folder,
                      std::vector<NamedTensor> values) {
   const ModelOptions& options = model.options();
@@ -167,6 +154,18 @@ std::optional<std::int64_t> step_of(const fs::path& folder) {
 }
 
 }  // namespace
+
+Status copy_model_files(const fs::path& from, const fs::path& to, at::ScalarType dtype) {
+  RW_CHECK(copy_config(from, to, dtype));
+  for (const char* name : {"generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                           "special_tokens_map.json", "added_tokens.json", "vocab.json",
+                           "merges.txt", "tokenizer.model", "chat_template.jinja"}) {
+    if (!fs::exists(from / name)) continue;
+    RW_TRY(const std::string bytes, read_file(from / name));
+    RW_CHECK(write_file_atomic(to / name, bytes));
+  }
+  return Ok{};
+}
 
 Status save_checkpoint(DistributedModel& model, const fs::path& out, const CheckpointState& state,
                        bool in_parts) {

@@ -48,6 +48,11 @@ bool is_checkpoint(const std::filesystem::path& folder);
 /// Compares sizes and hashes with the manifest. Errors: not_found, malformed (the file, named).
 Status verify_checkpoint(const std::filesystem::path& folder);
 
+/// What a copy of a model needs beside its weights: config.json, naming the type that they have now
+/// (transformers loads them in it), and the tokenizer's files, where they are there. Errors: io.
+Status copy_model_files(const std::filesystem::path& from, const std::filesystem::path& to,
+                        at::ScalarType dtype);
+
 /// trainer.json. Errors: not_found, malformed.
 Result<CheckpointState> read_checkpoint_state(const std::filesystem::path& folder);
 
