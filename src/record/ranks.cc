@@ -620,8 +620,9 @@ RanksTrained ranks_trained_of(const std::vector<ProcSample>& samples,
   std::vector<std::string> names, idle;
   for (const auto& [key, life] : lives) {
     const bool lived = 2 * static_cast<std::ptrdiff_t>(life.seen.size()) >= ticks;
-    const bool worked =
-        busiest_s <= 0 || life.cpu_s.empty() || used(life) >= kLeastShare * busiest_s;
+    // Seen once, it may have worked all the time: there is nothing to take a difference from.
+    const bool worked = busiest_s <= 0 || life.cpu_s.empty() || life.seen.size() < 2 ||
+                        used(life) >= kLeastShare * busiest_s;
     (lived && worked ? names : idle).push_back(life.name);
   }
   int count = static_cast<int>(names.size());

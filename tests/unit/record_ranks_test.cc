@@ -157,6 +157,12 @@ TEST(RanksTrained, ShortRunsWithOneTick) {
   live(rows, 10, "rank", 0, 3, 3, 1);
   live(rows, 11, "rank", 1, 3, 3, 1);
   EXPECT_EQ(ranks_trained_of(rows, 3.2, 3.8).count, 2);
+
+  // Two ticks met the first rank and one the second: its CPU time has no difference yet.
+  rows.clear();
+  live(rows, 10, "rank", 0, 3, 4, 1);
+  live(rows, 11, "rank", 1, 4, 4, 1);
+  EXPECT_EQ(ranks_trained_of(rows, 3.2, 3.8).count, 2);
 }
 
 }  // namespace
