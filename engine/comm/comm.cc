@@ -127,15 +127,26 @@ void synchronize(at::Device device) {
   guard.synchronizeDevice(device.has_index() ? device.index() : guard.getDevice().index());
 }
 
-std::vector<int> split_members(const std::vector<std::pair<int, int>>& all, int colour) {
+void require_sizes(std::int64_t whole, std::int64_t part, int ranks, const char* operation) {
+  if (whole == part * ranks) return;
+  throw std::invalid_argument(
+      fmt::format("{} of {} and {} elements among {} ranks", operation, whole, part, ranks));
+}
+
+SplitGroup split_group(const Comm& group, const at::Tensor& wanted_W2, int colour) {
+  const auto wanted = wanted_W2.accessor<std::int64_t, 2>();
   std::vector<int> members;
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    if (all[rank].first == colour) members.push_back(static_cast<int>(rank));
+  for (int rank = 0; rank < group.size(); ++rank) {
+    if (wanted[rank][0] == colour) members.push_back(rank);
   }
-  std::stable_sort(members.begin(), members.end(), [&](int a, int b) {
-    return all[static_cast<std::size_t>(a)].second < all[static_cast<std::size_t>(b)].second;
-  });
-  return members;
+  std::stable_sort(members.begin(), members.end(),
+                   [&](int a, int b) { return wanted[a][1] < wanted[b][1]; });
+  SplitGroup split;
+  for (const int member : members) {
+    if (member == group.rank()) split.rank = static_cast<int>(split.world_ranks.size());
+    split.world_ranks.push_back(group.members()[static_cast<std::size_t>(member)]);
+  }
+  return split;
 }
 
 Result<std::shared_ptr<Comm>> connect(const RankPlace& place, const CommOptions& options) {

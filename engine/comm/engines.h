@@ -24,8 +24,16 @@ std::shared_ptr<Comm> make_solo(at::Device device, int world_rank,
 /// Throws std::invalid_argument unless `x` may be given to an operation: contiguous, on `device`.
 void require_plain(const at::Tensor& x, at::Device device, const char* operation);
 
-/// Members of this rank's group after a split, by colour, ordered by key, then rank. `all` holds
-/// colour and key of each rank, in the order of ranks.
-std::vector<int> split_members(const std::vector<std::pair<int, int>>& all, int colour);
+/// Throws std::invalid_argument unless `whole` elements are one `part` for each of `ranks`.
+void require_sizes(std::int64_t whole, std::int64_t part, int ranks, const char* operation);
+
+/// What a split makes of this rank's group: this rank's place in its new one, and the world's rank
+/// of each member.
+struct SplitGroup {
+  int rank = 0;
+  std::vector<int> world_ranks = {};
+};
+/// `wanted_W2` holds the colour and key of each rank of `group`, in the order of ranks, on the CPU.
+SplitGroup split_group(const Comm& group, const at::Tensor& wanted_W2, int colour);
 
 }  // namespace rigwise::engine

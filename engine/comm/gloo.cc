@@ -295,7 +295,7 @@ class GlooComm final : public Comm {
   Pending all_gather(at::Tensor in, at::Tensor out) override {
     begin(in, "all_gather");
     require_plain(out, device(), "all_gather");
-    require_sizes(out.numel(), in.numel(), "all_gather");
+    require_sizes(out.numel(), in.numel(), size(), "all_gather");
     if (size() <= kMostDirect) {
       auto work = std::make_unique<AllGatherOp>(shared_);
       const int tag = kAllGatherTag + all_gathers_++ % kMostTags;
@@ -310,7 +310,7 @@ class GlooComm final : public Comm {
   Pending reduce_scatter(at::Tensor in, at::Tensor out, ReduceOp op) override {
     begin(in, "reduce_scatter");
     require_plain(out, device(), "reduce_scatter");
-    require_sizes(in.numel(), out.numel(), "reduce_scatter");
+    require_sizes(in.numel(), out.numel(), size(), "reduce_scatter");
     auto work = std::make_unique<ReduceScatterOp>(shared_, scratch_, out, op);
     const int tag = kReduceScatterTag + reduce_scatters_++ % kMostTags;
     guarded(shared_, "reduce_scatter", [&] { work->start(*group_, in, rank(), size(), tag); });
@@ -350,19 +350,9 @@ class GlooComm final : public Comm {
         at::tensor({static_cast<std::int64_t>(colour), static_cast<std::int64_t>(key)});
     at::Tensor all_W2 = at::empty({size(), 2}, at::kLong);
     all_gather(mine, all_W2).wait();
-    std::vector<std::pair<int, int>> wanted;
-    for (int at = 0; at < size(); ++at) {
-      wanted.emplace_back(static_cast<int>(all_W2[at][0].item<std::int64_t>()),
-                          static_cast<int>(all_W2[at][1].item<std::int64_t>()));
-    }
     const int number = splits_++;
     if (colour < 0) return nullptr;
-    int own = 0;
-    std::vector<int> world_ranks;
-    for (const int member : split_members(wanted, colour)) {
-      if (member == rank()) own = static_cast<int>(world_ranks.size());
-      world_ranks.push_back(members()[static_cast<std::size_t>(member)]);
-    }
+    auto [own, world_ranks] = split_group(*this, all_W2, colour);
     if (world_ranks.size() == 1) return make_solo(device(), world_ranks[0], shared_->counters);
     auto group = std::make_shared<GlooComm>(shared_, own, std::move(world_ranks),
                                             fmt::format("{}/{}.{}", name_, number, colour));
@@ -393,12 +383,6 @@ class GlooComm final : public Comm {
       throw std::invalid_argument(fmt::format("no rank {} in a group of {}", peer, size()));
     }
     if (tag < 0 || tag > kMostTags) throw std::invalid_argument(fmt::format("tag {}", tag));
-  }
-  void require_sizes(std::int64_t whole, std::int64_t part, const char* name) const {
-    if (whole != part * size()) {
-      throw std::invalid_argument(
-          fmt::format("{} of {} and {} elements among {} ranks", name, whole, part, size()));
-    }
   }
 
   SharedPtr shared_;

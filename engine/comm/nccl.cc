@@ -310,14 +310,14 @@ class NcclComm final : public Comm {
     });
   }
   Pending all_gather(at::Tensor in, at::Tensor out) override {
-    require_sizes(out.numel(), in.numel(), "all_gather");
+    require_sizes(out.numel(), in.numel(), size(), "all_gather");
     return started("all_gather", collectives_, {in, out}, [&](void* stream) {
       return shared_->nccl.AllGather(in.data_ptr(), out.data_ptr(), count(in), type(in),
                                      collectives_.communicator, stream);
     });
   }
   Pending reduce_scatter(at::Tensor in, at::Tensor out, ReduceOp op) override {
-    require_sizes(in.numel(), out.numel(), "reduce_scatter");
+    require_sizes(in.numel(), out.numel(), size(), "reduce_scatter");
     return started("reduce_scatter", collectives_, {in, out}, [&](void* stream) {
       return shared_->nccl.ReduceScatter(in.data_ptr(), out.data_ptr(), count(out), type(in),
                                          nccl_op(op), collectives_.communicator, stream);
@@ -361,19 +361,9 @@ class NcclComm final : public Comm {
     all_gather(mine, all_W2).wait();
     all_W2 = all_W2.cpu();
     shared_->check("all_gather");
-    std::vector<std::pair<int, int>> wanted;
-    for (int at = 0; at < size(); ++at) {
-      wanted.emplace_back(static_cast<int>(all_W2[at][0].item<std::int64_t>()),
-                          static_cast<int>(all_W2[at][1].item<std::int64_t>()));
-    }
     const int number = splits_++;
     if (colour < 0) return nullptr;
-    int own = 0;
-    std::vector<int> world_ranks;
-    for (const int member : split_members(wanted, colour)) {
-      if (member == rank()) own = static_cast<int>(world_ranks.size());
-      world_ranks.push_back(members()[static_cast<std::size_t>(member)]);
-    }
+    auto [own, world_ranks] = split_group(*this, all_W2, colour);
     if (world_ranks.size() == 1) {
       return make_solo(device(), world_ranks[0], std::make_shared<CommCounters>());
     }
@@ -420,12 +410,6 @@ class NcclComm final : public Comm {
   void require_peer(int peer, bool other) const {
     if (peer < 0 || peer >= size() || (other && peer == rank())) {
       throw std::invalid_argument(fmt::format("no such peer in a group of {}: {}", size(), peer));
-    }
-  }
-  void require_sizes(std::int64_t whole, std::int64_t part, const char* name) const {
-    if (whole != part * size()) {
-      throw std::invalid_argument(
-          fmt::format("{} of {} and {} elements among {} ranks", name, whole, part, size()));
     }
   }
 
