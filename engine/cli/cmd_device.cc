@@ -108,10 +108,7 @@ void add_device(CLI::App& app, Program& program) {
       ->capture_default_str();
   verb->add_flag("--json", flags->json, "Print one JSON document (docs/engine.md)");
   verb->footer("Example:\n  rigwise-engine device --json");
-  verb->callback([flags, &program] {
-    const auto status = measure(*flags);
-    program.status = status ? *status : fail(status.error());
-  });
+  verb->callback([flags, &program] { program.status = exit_code(measure(*flags)); });
 }
 
 }  // namespace rigwise::engine

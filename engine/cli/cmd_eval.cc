@@ -63,10 +63,7 @@ void add_eval(CLI::App& app, Program& program) {
   verb->footer(
       "Example:\n  rigwise-engine eval --model ~/models/Qwen2.5-0.5B --adapter "
       "runs/x/checkpoint-200 --data held.jsonl");
-  verb->callback([flags, &program] {
-    const auto status = eval_verb(*flags);
-    program.status = status ? *status : fail(status.error());
-  });
+  verb->callback([flags, &program] { program.status = exit_code(eval_verb(*flags)); });
 }
 
 }  // namespace rigwise::engine

@@ -48,10 +48,7 @@ void add_generate(CLI::App& app, Program& program) {
   verb->footer(
       "Example:\n  rigwise-engine generate --model ~/models/Qwen2.5-0.5B --adapter "
       "runs/x/checkpoint-200 --prompt 'Call me'");
-  verb->callback([flags, &program] {
-    const auto status = generate_verb(*flags);
-    program.status = status ? *status : fail(status.error());
-  });
+  verb->callback([flags, &program] { program.status = exit_code(generate_verb(*flags)); });
 }
 
 }  // namespace rigwise::engine

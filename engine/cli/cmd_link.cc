@@ -187,10 +187,7 @@ void add_link(CLI::App& app, Program& program) {
       ->capture_default_str();
   verb->add_flag("--json", flags->json, "Print one JSON document (docs/engine.md)");
   verb->footer("Example:\n  rigwise-engine link --ranks 2 --sizes 8,1MiB,64MiB");
-  verb->callback([flags, &program] {
-    const auto status = link(*flags, program);
-    program.status = status ? *status : fail(status.error());
-  });
+  verb->callback([flags, &program] { program.status = exit_code(link(*flags, program)); });
 }
 
 }  // namespace rigwise::engine

@@ -72,14 +72,10 @@ Result<int> make_verb(const MakeFlags& flags) {
   if (failed) return Error{Errc::io, fmt::format("{}: {}", flags.out, failed.message())};
   const std::unique_ptr<Model> model = Model::describe(config);
   init_weights(*model, flags.seed, at::kFloat);
-  std::vector<NamedTensor> tensors;
   std::int64_t elements = 0;
-  for (const Parameter* parameter : model->parameters()) {
-    tensors.push_back({.name = parameter->name, .value = parameter->value});
-    elements += parameter->elements();
-  }
+  for (const Parameter* parameter : model->parameters()) elements += parameter->elements();
   RW_CHECK(write_tokenizer(tokenizer, flags.out));
-  RW_CHECK(save_tensors(fs::path(flags.out) / "model.safetensors", tensors));
+  RW_CHECK(save_tensors(fs::path(flags.out) / "model.safetensors", stored_tensors(*model)));
   RW_CHECK(write_model_config(config, fs::path(flags.out) / "config.json"));
   return print(fmt::format("{}: {} of {} parameters, {} layers, {} tokens in the tokenizer\n",
                            flags.out, flags.arch, elements, config.layers, tokenizer.vocab_size));
@@ -116,10 +112,7 @@ void add_make_model(CLI::App& app, Program& program) {
   verb->footer(
       "Example:\n  rigwise-engine make-model --out small --hidden 512 --layers 6 --vocab 8192 "
       "--tokenizer-from book.txt");
-  verb->callback([flags, &program] {
-    const auto status = make_verb(*flags);
-    program.status = status ? *status : fail(status.error());
-  });
+  verb->callback([flags, &program] { program.status = exit_code(make_verb(*flags)); });
 }
 
 }  // namespace rigwise::engine

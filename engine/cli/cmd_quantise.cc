@@ -72,10 +72,7 @@ void add_quantise(CLI::App& app, Program& program) {
       ->capture_default_str();
   verb->add_flag("--no-double-quantisation", flags->single, "Keep the scales in full");
   verb->footer("Example:\n  rigwise-engine quantise --model ~/models/Qwen2.5-0.5B --out small4");
-  verb->callback([flags, &program] {
-    const auto status = quantise_verb(*flags);
-    program.status = status ? *status : fail(status.error());
-  });
+  verb->callback([flags, &program] { program.status = exit_code(quantise_verb(*flags)); });
 }
 
 }  // namespace rigwise::engine

@@ -232,10 +232,7 @@ void add_train(CLI::App& app, Program& program) {
   verb->footer(
       "Example:\n  rigwise-engine train --model ~/models/Qwen2.5-0.5B --data notes.jsonl "
       "--strategy ddp --ranks 2 --out runs/x");
-  verb->callback([flags, &program] {
-    const auto status = train_verb(*flags, program);
-    program.status = status ? *status : fail(status.error());
-  });
+  verb->callback([flags, &program] { program.status = exit_code(train_verb(*flags, program)); });
 }
 
 }  // namespace rigwise::engine

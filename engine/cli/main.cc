@@ -43,6 +43,10 @@ int fail(const Error& error) {
   return status;
 }
 
+int exit_code(const Result<int>& done) {
+  return done ? *done : fail(done.error());
+}
+
 int print(std::string_view text) {
   const bool whole = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
   return whole && std::fflush(stdout) == 0 ? kOk : kFailed;

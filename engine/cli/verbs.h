@@ -33,6 +33,8 @@ void add_train(CLI::App& app, Program& program);
 
 /// Tells what went wrong on stderr; the exit code for it.
 int fail(const Error& error);
+/// What a verb's work gave: its own exit code, or that of its error, which is told.
+int exit_code(const Result<int>& done);
 /// Writes to stdout; kFailed where it cannot take it.
 int print(std::string_view text);
 
