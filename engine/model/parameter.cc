@@ -1,5 +1,7 @@
 #include "engine/model/parameter.h"
 
+#include <c10/util/accumulate.h>
+
 namespace rigwise::engine {
 
 std::int64_t Cut::length() const {
@@ -15,9 +17,7 @@ std::vector<std::int64_t> Parameter::local_shape() const {
 }
 
 std::int64_t Parameter::elements() const {
-  std::int64_t count = 1;
-  for (const std::int64_t size : shape) count *= size;
-  return count;
+  return c10::multiply_integers(shape);
 }
 
 at::Tensor part_of(const at::Tensor& whole, const std::optional<Cut>& cut) {

@@ -1,5 +1,6 @@
 #include "engine/parallel/distributed_model.h"
 
+#include <c10/util/accumulate.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -230,7 +231,7 @@ std::vector<NamedTensor> DistributedModel::gather(Part part) {
     for (const Piece& piece : pieces()) {
       if (piece.parameter->name != trained.name || !owns(piece)) continue;
       const Parameter& parameter = *piece.parameter;
-      at::Tensor local = at::zeros({at::empty(parameter.local_shape(), at::kMeta).numel()});
+      at::Tensor local = at::zeros({c10::multiply_integers(parameter.local_shape())});
       local.narrow(0, piece.begin, piece.end - piece.begin).copy_(tensor_of(piece));
       local = local.view(parameter.local_shape());
       if (parameter.cut) {
@@ -274,7 +275,6 @@ Status DistributedModel::restore(
       if (piece.master.defined()) piece.master.copy_(mine);
     }
   }
-  replicas_->values_changed();
   return Ok{};
 }
 

@@ -45,8 +45,6 @@ class Replicas {
   virtual void begin_micro(bool last) = 0;
   virtual void end_micro(bool last) = 0;
   virtual void finish() = 0;
-  /// Values were changed in the pieces: where copies of them are used, renew those.
-  virtual void values_changed() {}
   [[nodiscard]] virtual std::vector<Piece>& pieces() = 0;
 };
 

@@ -1,3 +1,5 @@
+#include <c10/util/accumulate.h>
+
 #include <algorithm>
 #include <map>
 
@@ -76,9 +78,8 @@ class ByteShare {
   [[nodiscard]] const at::Tensor& mine() const { return mine_; }
   [[nodiscard]] std::int64_t share_bytes() const { return share_; }
   static std::int64_t bytes_of(const Entry& entry) {
-    std::int64_t count = static_cast<std::int64_t>(c10::elementSize(entry.type));
-    for (const std::int64_t size : entry.shape) count *= size;
-    return count;
+    return static_cast<std::int64_t>(c10::elementSize(entry.type)) *
+           c10::multiply_integers(entry.shape);
   }
 
  private:
@@ -202,7 +203,7 @@ class ShardedReplicas final : public Sharded {
     Unit& unit = units_.at(&block);
     if (again) send_gradients(unit);
     // The backward pass begins with the block that the forward pass ended with.
-    const bool stays = !again && &block == order_.back() && training_;
+    const bool stays = !again && &block == order_.back();
     if (!stays) unit.release();
   }
 
@@ -239,7 +240,6 @@ class ShardedReplicas final : public Sharded {
   std::map<const Block*, Unit> units_;
   Unit rest_;
   std::vector<Piece> pieces_;
-  bool training_ = true;
 };
 
 }  // namespace

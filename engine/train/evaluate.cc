@@ -103,12 +103,8 @@ Status generate(const ModelOptions& model_options, const std::string& prompt,
   RW_TRY(std::vector<std::int32_t> ids, tokenizer.encode(prompt));
   RW_TRY(const std::unique_ptr<Model> model, load_for_use(model_options));
   const auto highest = std::ranges::max_element(ids);
-  if (highest != ids.end() && *highest >= model->config().vocab_size) {
-    return Error{Errc::malformed,
-                 fmt::format("{}: its tokenizer gives id {} on the prompt, but the model knows {} "
-                             "tokens (vocab_size of config.json)",
-                             model_options.model.string(), *highest, model->config().vocab_size),
-                 "the tokenizer and the weights are of two models"};
+  if (highest != ids.end()) {
+    RW_CHECK(check_highest_id(*highest, model->config(), model_options.model, "the prompt"));
   }
   const std::int64_t most = model->config().max_positions;
   if (ids.empty()) {

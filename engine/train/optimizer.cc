@@ -54,10 +54,22 @@ void Adamw::update(std::vector<Piece>& pieces, double lr, double gradient_scale,
   }
 }
 
+std::string_view lr_schedule_name(LrSchedule schedule) {
+  switch (schedule) {
+    case LrSchedule::constant:
+      return "constant";
+    case LrSchedule::linear:
+      return "linear";
+    case LrSchedule::cosine:
+      return "cosine";
+  }
+  return "";
+}
+
 std::optional<LrSchedule> lr_schedule_of(std::string_view name) {
-  if (name == "constant") return LrSchedule::constant;
-  if (name == "linear") return LrSchedule::linear;
-  if (name == "cosine") return LrSchedule::cosine;
+  for (const LrSchedule schedule : {LrSchedule::constant, LrSchedule::linear, LrSchedule::cosine}) {
+    if (lr_schedule_name(schedule) == name) return schedule;
+  }
   return std::nullopt;
 }
 

@@ -33,6 +33,7 @@ class Adamw {
 
 enum class LrSchedule { constant, linear, cosine };
 std::optional<LrSchedule> lr_schedule_of(std::string_view name);
+std::string_view lr_schedule_name(LrSchedule schedule);
 
 /// Factor on the learning rate at the update with that index (from 0), as transformers'
 /// get_scheduler has it: rising from 0 over `warmup` updates, then constant, or down to 0 at

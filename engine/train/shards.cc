@@ -1,5 +1,6 @@
 #include "engine/train/shards.h"
 
+#include <c10/util/accumulate.h>
 #include <fmt/format.h>
 
 #include "base/json.h"
@@ -25,12 +26,6 @@ std::optional<int> shard_count(const fs::path& folder) {
     }
   }
   return std::nullopt;
-}
-
-std::int64_t product(const std::vector<std::int64_t>& sizes) {
-  std::int64_t count = 1;
-  for (const std::int64_t size : sizes) count *= size;
-  return count;
 }
 
 }  // namespace
@@ -92,7 +87,8 @@ Result<Shards::Part> Shards::read_part(const std::string& name, const std::strin
     }
     local[static_cast<std::size_t>(part.cut->dim)] = part.cut->length();
   }
-  if (part.begin < 0 || part.end < part.begin || part.end > product(local)) return bad();
+  if (part.begin < 0 || part.end < part.begin || part.end > c10::multiply_integers(local))
+    return bad();
   return part;
 }
 
@@ -126,10 +122,10 @@ Result<Shards> Shards::open(const fs::path& folder) {
   for (const auto& [name, parts] : shards.parts_) {
     std::int64_t elements = 0;
     for (const Part& part : parts) {
-      if (part.shape != parts[0].shape) elements = -product(parts[0].shape);
+      if (part.shape != parts[0].shape) elements = -c10::multiply_integers(parts[0].shape);
       elements += part.end - part.begin;
     }
-    if (elements != product(parts[0].shape)) {
+    if (elements != c10::multiply_integers(parts[0].shape)) {
       return Error{
           Errc::malformed,
           fmt::format("{}: the shards do not make up the whole of {}", folder.string(), name),

@@ -50,9 +50,7 @@ WorkDefinition work_of(const TrainOptions& options, const Windows& windows,
       {"warmup", fmt::format("{}", options.warmup)},
       {"clip", fmt::format("{}", options.clip)},
       {"weight_decay", fmt::format("{}", options.adamw.weight_decay)},
-      {"schedule", options.schedule == LrSchedule::constant ? "constant"
-                   : options.schedule == LrSchedule::linear ? "linear"
-                                                            : "cosine"}};
+      {"schedule", std::string(lr_schedule_name(options.schedule))}};
   // A falling rate depends on where it ends.
   if (options.schedule != LrSchedule::constant) work["steps"] = fmt::format("{}", steps);
   if (options.model.method != Method::full) {
@@ -65,20 +63,6 @@ WorkDefinition work_of(const TrainOptions& options, const Windows& windows,
     work["rslora"] = adapter.rank_stabilised ? "yes" : "no";
   }
   return work;
-}
-
-Status check_ids(const Documents& documents, std::int64_t vocab_size, const fs::path& model,
-                 const fs::path& data) {
-  std::int32_t highest = 0;
-  for (std::int64_t at = 0; at < documents.tokens(); ++at) {
-    highest = std::max(highest, documents.id(at));
-  }
-  if (highest < vocab_size) return Ok{};
-  return Error{Errc::malformed,
-               fmt::format("{}: its tokenizer gives id {} on {}, but the model knows {} tokens "
-                           "(vocab_size of config.json)",
-                           model.string(), highest, data.string(), vocab_size),
-               "the tokenizer and the weights are of two models"};
 }
 
 /// What is there already may be somebody's only copy.
@@ -279,13 +263,27 @@ class Run {
 
 }  // namespace
 
+Status check_highest_id(std::int32_t highest, const ModelConfig& config, const fs::path& model,
+                        std::string_view what) {
+  if (highest < config.vocab_size) return Ok{};
+  return Error{Errc::malformed,
+               fmt::format("{}: its tokenizer gives id {} on {}, but the model knows {} tokens "
+                           "(vocab_size of config.json)",
+                           model.string(), highest, what, config.vocab_size),
+               "the tokenizer and the weights are of two models"};
+}
+
 Result<std::shared_ptr<const Windows>> read_windows(const fs::path& model, const DataFlags& data,
                                                     DataStatistics* statistics) {
   RW_TRY(Tokenizer tokenizer, Tokenizer::read(model));
   RW_TRY(Documents documents, read_documents(data.file, tokenizer, data.reading));
   if (statistics != nullptr) *statistics = documents.statistics();
   RW_TRY(const ModelConfig config, read_model_config(model));
-  RW_CHECK(check_ids(documents, config.vocab_size, model, data.file));
+  std::int32_t highest = 0;
+  for (std::int64_t at = 0; at < documents.tokens(); ++at) {
+    highest = std::max(highest, documents.id(at));
+  }
+  RW_CHECK(check_highest_id(highest, config, model, data.file.string()));
   // Padding is masked, so that any id that the model has will do.
   std::int32_t pad = tokenizer.pad().value_or(tokenizer.eos().value_or(0));
   if (pad >= config.vocab_size) pad = 0;

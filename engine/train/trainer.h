@@ -62,6 +62,10 @@ struct TrainEvents {
   std::function<void(const Error&)> trouble = [](const Error&) {};  // that does not end the run
 };
 
+/// Does the model know the highest id that its tokenizer gave on `what`? Errors: malformed.
+Status check_highest_id(std::int32_t highest, const ModelConfig& config,
+                        const std::filesystem::path& model, std::string_view what);
+
 /// Windows of a data file under a model's tokenizer. Errors: of the files; malformed (an id that
 /// the model does not have).
 Result<std::shared_ptr<const Windows>> read_windows(const std::filesystem::path& model,
