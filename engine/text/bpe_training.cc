@@ -10,6 +10,7 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "engine/text/bpe.h"
 #include "engine/text/regex.h"
 #include "engine/text/unicode.h"

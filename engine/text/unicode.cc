@@ -7,6 +7,8 @@
 #include <cstring>
 #include <memory>
 
+#include "base/text.h"
+
 namespace rigwise::engine {
 
 namespace {
@@ -97,27 +99,6 @@ std::size_t char_before(std::string_view text, std::size_t at) {
   --at;
   while (at > 0 && (byte_at(text, at) & 0xC0U) == 0x80) --at;
   return at;
-}
-
-void append_utf8(std::string& out, char32_t character) {
-  const auto put = [&](char32_t bits) {
-    out += static_cast<char>(static_cast<unsigned char>(bits));
-  };
-  if (character < 0x80) {
-    put(character);
-  } else if (character < 0x800) {
-    put(0xC0 | character >> 6);
-    put(0x80 | (character & 0x3F));
-  } else if (character < 0x10000) {
-    put(0xE0 | character >> 12);
-    put(0x80 | (character >> 6 & 0x3F));
-    put(0x80 | (character & 0x3F));
-  } else {
-    put(0xF0 | character >> 18);
-    put(0x80 | (character >> 12 & 0x3F));
-    put(0x80 | (character >> 6 & 0x3F));
-    put(0x80 | (character & 0x3F));
-  }
 }
 
 bool is_white(char32_t c) {

@@ -23,7 +23,6 @@ std::string replace_invalid_utf8(std::string_view text, std::size_t* replaced = 
 char32_t next_char(std::string_view text, std::size_t& at);
 /// Where the character before `at` begins; `at` > 0.
 std::size_t char_before(std::string_view text, std::size_t at);
-void append_utf8(std::string& out, char32_t character);
 
 bool is_white(char32_t character);        // White_Space
 bool is_numeric(char32_t character);      // Nd, Nl, No

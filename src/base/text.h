@@ -28,6 +28,10 @@ std::string number_text(double value);
 /// (but tab) are dropped, the result is at most `max_bytes` long and never cut inside a character.
 std::string clean_text(std::string_view bytes, std::size_t max_bytes = 4096);
 
+/// Adds the UTF-8 bytes of a character (at most U+10FFFF; halves of surrogate pairs are not looked
+/// for).
+void append_utf8(std::string& out, char32_t character);
+
 /// The candidate with the smallest edit distance, if it is near enough to be a slip of the fingers.
 std::optional<std::string> nearest_name(std::string_view name,
                                         const std::vector<std::string>& candidates);

@@ -1,6 +1,7 @@
 // Text of other encodings: what PowerShell and Notepad write.
 #include <cstdint>
 
+#include "base/text.h"
 #include "record/import_parts.h"
 
 namespace rigwise::importing {
@@ -17,7 +18,6 @@ std::string utf8_of_utf16(std::string_view bytes) {
     const auto second = static_cast<unsigned char>(bytes[at + 1]);
     return static_cast<std::uint32_t>(big ? first << 8 | second : second << 8 | first);
   };
-  const auto put = [&](std::uint32_t bits) { out += static_cast<char>(bits); };
   for (std::size_t at = 2; at + 1 < bytes.size(); at += 2) {
     std::uint32_t code = unit(at);
     if (code >= 0xD800 && code < 0xDC00 && at + 3 < bytes.size()) {
@@ -28,21 +28,7 @@ std::string utf8_of_utf16(std::string_view bytes) {
       }
     }
     if (code >= 0xD800 && code < 0xE000) code = 0xFFFD;  // half of a pair
-    if (code < 0x80) {
-      put(code);
-    } else if (code < 0x800) {
-      put(0xC0 | code >> 6);
-      put(0x80 | (code & 0x3F));
-    } else if (code < 0x10000) {
-      put(0xE0 | code >> 12);
-      put(0x80 | (code >> 6 & 0x3F));
-      put(0x80 | (code & 0x3F));
-    } else {
-      put(0xF0 | code >> 18);
-      put(0x80 | (code >> 12 & 0x3F));
-      put(0x80 | (code >> 6 & 0x3F));
-      put(0x80 | (code & 0x3F));
-    }
+    append_utf8(out, static_cast<char32_t>(code));
   }
   return out;
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "engine/text/tokenizer.h"
 #include "engine/text/unicode.h"
 #include "unit/engine_made_files.h"
