@@ -5,42 +5,11 @@
 //    "out": FILE}
 // It writes logits, loss (mean nll) and the gradient of every trained tensor; for NF4 also the
 // packed tensors.
-#include <cstdio>
-
-#include "base/files.h"
-#include "base/json.h"
+#include "dump.h"
 #include "engine/model/lora.h"
 
 namespace rigwise::engine {
 namespace {
-
-MicroBatch batch_of(const Json& request) {
-  const auto windows = request.at("windows").get<std::vector<std::vector<std::int64_t>>>();
-  const auto length = static_cast<std::int64_t>(windows[0].size());
-  std::vector<std::int64_t> ids, positions, targets;
-  MicroBatch batch;
-  for (std::size_t w = 0; w < windows.size(); ++w) {
-    std::vector<std::int64_t> starts = {0};
-    if (request.contains("starts")) {
-      starts = request.at("starts").at(w).get<std::vector<std::int64_t>>();
-    }
-    for (std::size_t s = 0; s < starts.size(); ++s) {
-      const std::int64_t end = s + 1 < starts.size() ? starts[s + 1] : length;
-      batch.stretches.push_back(
-          {.begin = static_cast<std::int64_t>(w) * length + starts[s], .length = end - starts[s]});
-      for (std::int64_t i = starts[s]; i < end; ++i) {
-        positions.push_back(i - starts[s]);
-        targets.push_back(i + 1 < end ? windows[w][static_cast<std::size_t>(i + 1)] : -100);
-      }
-    }
-    ids.insert(ids.end(), windows[w].begin(), windows[w].end());
-    batch.dropout.windows.push_back(static_cast<std::int64_t>(w));
-  }
-  batch.ids = at::tensor(ids), batch.positions = at::tensor(positions);
-  batch.targets = at::tensor(targets);
-  batch.training = true;
-  return batch;
-}
 
 bool quantised(const Parameter& parameter) {
   return parameter.value.scalar_type() == at::kByte || parameter.name.ends_with("absmax");
@@ -68,11 +37,15 @@ Status prepare(Model& model, const Json& request) {
   return load_lora(model, adapter);
 }
 
+}  // namespace
+
 Status dump(const Json& request) {
   RW_TRY(const ModelConfig config, read_model_config(request.at("model").get<std::string>()));
   const std::unique_ptr<Model> model = Model::describe(config);
   RW_CHECK(prepare(*model, request));
-  const MicroBatch batch = batch_of(request);
+  const auto windows = request.at("windows").get<IdWindows>();
+  const MicroBatch batch =
+      batch_of(windows, 0, windows.size(), request.value("starts", IdWindows()));
   model->set_longest(batch.ids.numel());
   std::vector<NamedTensor> out;
   {
@@ -93,14 +66,8 @@ Status dump(const Json& request) {
   return save_tensors(request.at("out").get<std::string>(), out);
 }
 
-}  // namespace
 }  // namespace rigwise::engine
 
 int main(int, char** argv) {
-  const auto text = rigwise::read_file(argv[1]);
-  const auto request = text ? rigwise::parse_json(*text) : text.error();
-  const auto done = request ? rigwise::engine::dump(*request) : request.error();
-  if (done) return 0;
-  std::fprintf(stderr, "%s\n", done.error().message.c_str());
-  return 1;
+  return rigwise::engine::run_request(argv[1], rigwise::engine::dump);
 }

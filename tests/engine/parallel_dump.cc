@@ -4,41 +4,17 @@
 //   {"model": DIR, "method": "full", "lora" or "qlora", "adapter": DIR, "strategy": "ddp:2",
 //    "micro_batch": N, "pipeline": "gpipe", "recompute": bool, "windows": [[ids]], "out": FILE}
 // Rank 0 writes the gradient of every trained tensor, the loss and the norm.
-#include <cstdio>
-
-#include "base/files.h"
-#include "base/json.h"
+#include "dump.h"
 #include "engine/parallel/distributed_model.h"
 
 namespace rigwise::engine {
-namespace {
-
-using Windows = std::vector<std::vector<std::int64_t>>;
-
-MicroBatch batch_of(const Windows& windows, std::size_t first, std::size_t last) {
-  std::vector<std::int64_t> ids, positions, targets;
-  MicroBatch batch;
-  for (std::size_t w = first; w < last; ++w) {
-    const auto length = static_cast<std::int64_t>(windows[w].size());
-    batch.stretches.push_back({static_cast<std::int64_t>(ids.size()), length});
-    for (std::int64_t i = 0; i < length; ++i) {
-      ids.push_back(windows[w][static_cast<std::size_t>(i)]);
-      positions.push_back(i);
-      targets.push_back(i + 1 < length ? windows[w][static_cast<std::size_t>(i + 1)] : -100);
-    }
-    batch.dropout.windows.push_back(static_cast<std::int64_t>(w));
-  }
-  batch.ids = at::tensor(ids), batch.positions = at::tensor(positions);
-  batch.targets = at::tensor(targets);
-  batch.training = true;
-  return batch;
-}
+namespace {}  // namespace
 
 Status dump(const Json& request) {
   RW_TRY(const RankPlace place, place_from_environment());
   at::set_num_threads(1);
   RW_TRY(const std::shared_ptr<Comm> world, connect(place, {.timeout_s = 30}));
-  const auto windows = request.at("windows").get<Windows>();
+  const auto windows = request.at("windows").get<IdWindows>();
   ModelOptions options{.model = request.at("model").get<std::string>()};
   const std::string method = request.value("method", "full");
   options.method = method == "full"   ? Method::full
@@ -77,14 +53,8 @@ Status dump(const Json& request) {
   return save_tensors(request.at("out").get<std::string>(), out);
 }
 
-}  // namespace
 }  // namespace rigwise::engine
 
 int main(int, char** argv) {
-  const auto text = rigwise::read_file(argv[1]);
-  const auto request = text ? rigwise::parse_json(*text) : text.error();
-  const auto done = request ? rigwise::engine::dump(*request) : request.error();
-  if (done) return 0;
-  std::fprintf(stderr, "%s\n%s\n", done.error().message.c_str(), done.error().hint.c_str());
-  return 1;
+  return rigwise::engine::run_request(argv[1], rigwise::engine::dump);
 }
