@@ -1,20 +1,13 @@
 // Any bytes through the readers of captured output: no crash, no hang, and what comes out is safe
 // to store: figures are finite, GPUs are numbered within bounds, text has no control characters.
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <string_view>
 
 #include "base/text.h"
+#include "hold.h"
 #include "rigwise/captured.h"
 
 namespace {
-
-void hold(bool promise, const char* what) {
-  if (promise) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
 
 bool clean(const std::string& text) {
   return rigwise::clean_text(text, text.size() + 1) == text;

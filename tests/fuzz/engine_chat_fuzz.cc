@@ -1,20 +1,9 @@
 // Any bytes as a chat template: no crash, no hang, bounded output; what the assistant said lies in
 // the text, in order, apart.
-#include <cstdio>
-#include <cstdlib>
 #include <string_view>
 
 #include "engine/text/chat_template.h"
-
-namespace {
-
-void hold(bool promise, const char* what) {
-  if (promise) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
-
-}  // namespace
+#include "hold.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   using namespace rigwise;

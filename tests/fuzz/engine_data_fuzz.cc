@@ -1,20 +1,9 @@
 // Any bytes as training data: no crash, no hang; every token is in one window, and each target is
 // the token behind it.
-#include <cstdio>
-#include <cstdlib>
 #include <string_view>
 
 #include "engine/data/windows.h"
-
-namespace {
-
-void hold(bool promise, const char* what) {
-  if (promise) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
-
-}  // namespace
+#include "hold.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   using namespace rigwise::engine;

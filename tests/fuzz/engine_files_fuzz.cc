@@ -3,24 +3,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <string_view>
 
 #include "engine/files/adapter_config.h"
 #include "engine/files/model_config.h"
 #include "engine/files/rope.h"
 #include "engine/files/safetensors.h"
-
-namespace {
-
-void hold(bool promise, const char* what) {
-  if (promise) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
-
-}  // namespace
+#include "hold.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   using namespace rigwise;

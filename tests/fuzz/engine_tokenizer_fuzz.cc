@@ -1,22 +1,15 @@
 // Any bytes as tokenizer.json, and as a text through the small tokenizers of tests/fixtures: no
 // crash, no hang; ids are ids of the tokenizer, decoded text is UTF-8, byte-level text comes back.
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <string_view>
 
 #include "engine/text/tokenizer.h"
 #include "engine/text/unicode.h"
+#include "hold.h"
 
 namespace {
 
 using rigwise::engine::Tokenizer;
-
-void hold(bool promise, const char* what) {
-  if (promise) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
 
 void encode(Tokenizer& tokenizer, std::string_view text) {
   const std::pair<std::size_t, std::size_t> spans[] = {{text.size() / 3, text.size() / 2}};
