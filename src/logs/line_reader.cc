@@ -502,6 +502,15 @@ Outcome LineReader::use_mapping(Session& session, const Piece& piece, const Mapp
                                 Step glued, int depth) {
   if (emit(session, piece, entry_, Form::mapping, mapping.json ? "jsonl" : "hf_dict", glued))
     return Outcome::matched;
+  if (!mapping.saving.empty() && (!mapping.path.empty() || entry_.has(Figure::step))) {
+    trace_.fail();
+    std::string path;
+    unescape(mapping.path, path);
+    std::optional<std::int64_t> step;
+    if (path.empty()) step = whole_number(entry_.value(Figure::step));
+    session.checkpoint(path, step, !contains(mapping.saving, "saving"), piece);
+    return Outcome::matched;
+  }
   if (mapping.message.empty() || depth >= kMaxDepth) return Outcome::none;
   // A logger wrapped the line into JSON.
   std::string inner;

@@ -203,10 +203,17 @@ class Scanner {
         if (equals_word(text, "summary") || equals_word(text, "final") ||
             equals_word(text, "train_end"))
           entry_.summary = true;
+        if (equals_word(text, "checkpoint") ||
+            (text.size() < 40 && contains(text, "sav") &&
+             (contains(text, "checkpoint") || contains(text, "ckpt"))))
+          mapping_.saving = text;
       }
       if (one_of(key, {"key", "tag", "metric", "name"})) named_metric_ = text;
       if (one_of(key, {"message", "msg", "log", "event", "text"})) mapping_.message = text;
     }
+    if (parents_.empty() && one_of(key, {"path", "checkpoint", "checkpoint_path", "checkpoint_dir",
+                                         "ckpt_path", "dir", "folder", "file"}))
+      mapping_.path = text;
     if (text.size() > 40 || (!is_digit(text[0]) && text[0] != '-' && text[0] != '.' &&
                              lower_byte(text[0]) != 'n' && lower_byte(text[0]) != 'i'))
       return;

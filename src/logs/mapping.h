@@ -22,6 +22,8 @@ struct Mapping {
   std::size_t size = 0;           // bytes used, the closing brace included
   bool json = false;              // keys in double quotes
   std::string_view message = {};  // the text in it that a logger wrapped: "message", "log", "msg"
+  /// {"event": "checkpoint_saved", "path": "out/checkpoint-200"}: what is told, and of what.
+  std::string_view saving = {}, path = {};
 };
 
 /// Whether '{' at `at` can begin a mapping that tells anything.

@@ -370,6 +370,12 @@ TEST(LogFormats, Checkpoints) {
               "saved out/model.ckpt step=100\n");
   EXPECT_READ("INFO - Saving checkpoint at 2 epochs\n", "saved epoch 2\n");
   EXPECT_READ(
+      "{\"kind\":\"checkpoint_saved\",\"step\":20,\"path\":\"out/"
+      "checkpoint-20\",\"checkpoint_s\":0.5}\n"
+      "{\"event\":\"checkpoint\",\"path\":\"C:\\\\out\\\\ckpt\"}\n"
+      "{\"event\":\"load_checkpoint\",\"path\":\"out/checkpoint-10\"}\n",
+      "saved out/checkpoint-20\nsaved C:\\out\\ckpt\n");
+  EXPECT_READ(
       "Checkpoints will be saved to out.\nFigure saved at: out/loss.png\nSaving tokenizer to "
       "out/tok\n",
       "");
