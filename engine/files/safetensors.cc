@@ -1,9 +1,12 @@
 #include "engine/files/safetensors.h"
 
+#define XXH_INLINE_ALL
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -357,6 +360,22 @@ const TensorView* ModelFolder::find(std::string_view name) const {
       std::lower_bound(tensors_.begin(), tensors_.end(), name,
                        [](const TensorView* a, std::string_view b) { return a->name < b; });
   return found == tensors_.end() || (*found)->name != name ? nullptr : *found;
+}
+
+std::string ModelFolder::fingerprint() const {
+  constexpr std::size_t kSample = 4096;
+  std::uint64_t hash = 0;
+  const auto add = [&](const void* bytes, std::size_t size) {
+    hash = XXH3_64bits_withSeed(bytes, size, hash);
+  };
+  for (const TensorView* tensor : tensors_) {
+    const std::string described =
+        fmt::format("{} {} {}", tensor->name, dtype_name(tensor->dtype), shape_text(tensor->shape));
+    add(described.data(), described.size());
+    const std::size_t size = std::min(kSample, tensor->bytes.size());
+    add(tensor->bytes.data() + (tensor->bytes.size() - size) / 2, size);
+  }
+  return fmt::format("{:016x}", hash);
 }
 
 const SafetensorsFile& ModelFolder::file_of(const TensorView& tensor) const {

@@ -188,6 +188,9 @@ class ModelFolder {
   [[nodiscard]] const SafetensorsFile& file_of(const TensorView& tensor) const;
   [[nodiscard]] const std::vector<SafetensorsFile>& files() const { return files_; }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }  // of all tensors
+  /// 16 hexadecimal digits of names, types, shapes and 4 KiB of each tensor: tells two models of
+  /// one shape apart, whatever folder they lie in, without reading the whole.
+  [[nodiscard]] std::string fingerprint() const;
 
  private:
   ModelFolder() = default;

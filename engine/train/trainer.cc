@@ -150,6 +150,10 @@ class Run {
     batches_.emplace(std::move(made));
     steps_ = options_.steps.value_or(batches_->steps_per_epoch());
     work_ = work_of(options_, *windows_, batches_->global_batch(), steps_);
+    if (options_.model.method != Method::full) {  // else the checkpoint holds the model
+      RW_TRY(const ModelFolder base, ModelFolder::open(options_.model.model));
+      work_["model"] = base.fingerprint();
+    }
     std::error_code failed;
     fs::create_directories(options_.out, failed);
     if (failed) {

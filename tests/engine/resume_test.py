@@ -97,6 +97,8 @@ class Resume(EngineCase):
         other = self.folder / "other.txt"
         other.write_text(self.text.read_text() * 2)
         self.assertRegex(self.refuse(out, "--data", other, status=2), r"other work: data: \w{16} then, \w{16} now\n")
+        twin = self.model("llama", "--seed", "7")  # the same shapes, other weights
+        self.assertRegex(self.refuse(out, "--model", twin, status=2), r"other work: model: \w{16} then, \w{16} now\n")
         self.assertIn("lora_rank: 8 then, 4 now", self.refuse(out, "--lora-rank", "4", "--lora-alpha", "16", status=2))
         several = self.refuse(out, "--seq", "16", "--clip", "2", "--steps", "10", status=2)
         for name in ("clip: 1 then, 2 now", "seq: 32 then, 16 now", "steps: 9 then, 10 now"):
