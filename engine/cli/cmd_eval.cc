@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "engine/cli/flags.h"
 #include "engine/cli/work_flags.h"
 #include "engine/train/evaluate.h"
@@ -39,10 +40,9 @@ Result<int> eval_verb(const EvalFlags& flags) {
                  "\n");
   }
   return print(fmt::format(
-      "loss {:.4f} nats a token (perplexity {:.2f}) over {} predicted tokens of {} document{}, "
-      "{:.1f} s\n",
-      result.loss, std::exp(result.loss), result.tokens, result.documents,
-      result.documents == 1 ? "" : "s", result.seconds));
+      "loss {:.4f} nats a token (perplexity {:.2f}) over {} predicted tokens of {}, {:.1f} s\n",
+      result.loss, std::exp(result.loss), result.tokens,
+      counted(result.documents, "document", "documents"), result.seconds));
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 // train: fine-tune a model under a strategy.
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "base/text.h"
 #include "engine/cli/flags.h"
@@ -125,25 +128,27 @@ std::string percent(double share) {
 
 std::string plan_text(const TrainOptions& options, const TrainPlan& plan, int ranks) {
   std::string text = fmt::format(
-      "{} {} of {} ({} of {} parameters trained), {}, {} rank{}\n", options.model.model.string(),
+      "{} {} on {} ({} of {} parameters trained), {}, {}\n", options.model.model.string(),
       options.model.method == Method::full   ? "in full"
       : options.model.method == Method::lora ? "by LoRA"
                                              : "by QLoRA",
       options.data.file.string(), plan.trained_elements, plan.all_elements,
-      strategy_text(options.model.layout), ranks, ranks == 1 ? "" : "s");
-  text += fmt::format(
-      "{} documents, {} tokens, {} windows of {} ({} padding); {} steps of {} windows\n",
-      plan.data.documents, plan.data.tokens, plan.windows.windows, options.data.seq,
-      percent(plan.windows.padding_frac()), plan.steps, plan.global_batch);
-  const auto note = [&](std::int64_t count, std::string_view what) {
-    if (count > 0) text += fmt::format("  note: {} {}\n", count, what);
+      strategy_text(options.model.layout), counted(ranks, "rank", "ranks"));
+  text += fmt::format("{}, {}, {} of {} ({} padding); {} of {}\n",
+                      counted(plan.data.documents, "document", "documents"),
+                      counted(plan.data.tokens, "token", "tokens"),
+                      counted(plan.windows.windows, "window", "windows"), options.data.seq,
+                      percent(plan.windows.padding_frac()), counted(plan.steps, "step", "steps"),
+                      counted(plan.global_batch, "window", "windows"));
+  const auto note = [&](std::string_view what, std::int64_t count) {
+    if (count > 0) text += fmt::format("  note: {}: {}\n", what, count);
   };
-  note(plan.data.empty_documents, "empty documents are left out");
-  note(plan.data.unmarked_chats,
-       "chats whose assistant's part could not be told: all is trained on");
-  note(plan.windows.truncated_documents, "documents are longer than --seq and cut off");
-  note(plan.windows.split_documents, "documents are longer than --seq and cut into pieces");
-  note(plan.windows.idle_windows, "windows predict nothing");
+  note("empty documents, left out", plan.data.empty_documents);
+  note("chats whose assistant's part could not be told, all is trained on",
+       plan.data.unmarked_chats);
+  note("documents longer than --seq, cut off", plan.windows.truncated_documents);
+  note("documents longer than --seq, cut into pieces", plan.windows.split_documents);
+  note("windows that predict nothing", plan.windows.idle_windows);
   if (plan.resumed_from) {
     text += fmt::format("going on from {} behind step {}\n", plan.resumed_from->string(),
                         plan.first_step);
@@ -151,20 +156,37 @@ std::string plan_text(const TrainOptions& options, const TrainPlan& plan, int ra
   return text;
 }
 
-/// A line that is written over: what a person at a terminal wants to see.
-void show_bar(const StepRecord& record, std::int64_t steps) {
-  constexpr int kWidth = 24;
-  const auto filled = static_cast<int>(kWidth * record.step / std::max<std::int64_t>(1, steps));
-  std::fprintf(
-      stderr, "\r\033[K%s",
-      fmt::format("{}{} {}/{}  loss {:.4f}  {:.0f} tokens/s  {:.2f} s a step",
-                  std::string(static_cast<std::size_t>(filled), '='),
-                  std::string(static_cast<std::size_t>(kWidth - filled), '.'), record.step, steps,
-                  record.loss, static_cast<double>(record.tokens) / record.step_time_s,
-                  record.step_time_s)
-          .c_str());
-  if (record.step == steps) std::fputc('\n', stderr);
-}
+/// A line that is written over: what a person at a terminal wants to see, within its width.
+class ProgressBar {
+ public:
+  void show(const StepRecord& record, std::int64_t steps) {
+    // The first step warms caches: it says little about the rest.
+    if (shown_++ > 0) shown_s_ += record.step_time_s;
+    const auto left = static_cast<double>(steps - record.step);
+    std::string text =
+        fmt::format(" {}/{}  loss {:.4f}  {:.0f} tokens/s", record.step, steps, record.loss,
+                    static_cast<double>(record.tokens) / record.step_time_s);
+    if (left > 0 && shown_ > 2) {
+      text += fmt::format("  {} left", format_duration(left * shown_s_ / (shown_ - 1)));
+    }
+    const int columns = terminal_columns() - 1;
+    const int cells = std::clamp(columns - static_cast<int>(text.size()), 0, 24);
+    const auto filled = static_cast<int>(cells * record.step / std::max<std::int64_t>(1, steps));
+    text = std::string(static_cast<std::size_t>(filled), '=') +
+           std::string(static_cast<std::size_t>(cells - filled), '.') + text;
+    if (static_cast<int>(text.size()) > columns) text.resize(static_cast<std::size_t>(columns));
+    std::fprintf(stderr, "\r\033[K%s%s", text.c_str(), left > 0 ? "" : "\n");
+  }
+
+ private:
+  static int terminal_columns() {
+    winsize size{};
+    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+  }
+
+  int shown_ = 0;
+  double shown_s_ = 0;
+};
 
 Result<int> train_verb(const TrainFlags& flags, const Program& program) {
   if (flags.ranks.ranks) {  // wrong flags are told once, not by every rank
@@ -177,7 +199,9 @@ Result<int> train_verb(const TrainFlags& flags, const Program& program) {
   RW_TRY(const TrainOptions options, options_of(flags, place, device));
   RW_TRY(const auto world, connect_ranks(flags.ranks, place, device));
   const bool speaks = world->rank() == 0;
-  const bool bar = ::isatty(STDOUT_FILENO) == 1;
+  // Whoever keeps one of the two in a file wants lines there, not a bar.
+  const bool bar = ::isatty(STDOUT_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1;
+  ProgressBar progress;
   std::int64_t steps = 0;
   TrainEvents events;
   events.trouble = [](const Error& error) { fail(error); };
@@ -188,7 +212,7 @@ Result<int> train_verb(const TrainFlags& flags, const Program& program) {
     };
     events.stepped = [&](const StepRecord& record) {
       if (bar) {
-        show_bar(record, steps);
+        progress.show(record, steps);
       } else {
         print(step_line(record) + "\n");
       }
