@@ -128,7 +128,7 @@ target_include_directories(rigwise_engine_comm SYSTEM PRIVATE engine/comm/gloo_s
 rigwise_engine_module(measure comm)
 rigwise_engine_module(model formats)
 # Loops that are worth the compiler's whole effort; square roots and comparisons that set no flags.
-set_source_files_properties(engine/model/kernels.cc PROPERTIES
+set_source_files_properties(engine/model/kernels.cc engine/model/attention_kernels.cc PROPERTIES
   SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "-O3;-fno-math-errno;-fno-trapping-math")
 rigwise_engine_module(parallel formats model comm)
 rigwise_engine_module(train formats model comm parallel)

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "engine/files/model_config.h"
+#include "engine/model/attention.h"
 #include "engine/model/linear.h"
 #include "engine/model/ops.h"
 

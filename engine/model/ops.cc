@@ -242,17 +242,6 @@ struct LinearNll : Function<LinearNll> {
   }
 };
 
-/// [T, H, C] of one stretch, or [B, T, H, C] of B alike, as heads-first views.
-at::Tensor heads_first(const at::Tensor& x_NHC, std::int64_t begin, std::int64_t count,
-                       std::int64_t length) {
-  return x_NHC.narrow(0, begin, count * length).unflatten(0, {count, length}).transpose(1, 2);
-}
-
-at::Tensor window_mask(std::int64_t length, std::int64_t window, const at::TensorOptions& options) {
-  const at::Tensor ones = at::ones({length, length}, options.dtype(at::kBool));
-  return ones.tril() & ones.triu(1 - window);
-}
-
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps) {
@@ -265,29 +254,6 @@ at::Tensor rotate(const at::Tensor& x_NHC, const RotaryTable& table) {
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   return Swiglu::apply(gate, up);
-}
-
-at::Tensor attention(const at::Tensor& q_NHC, const at::Tensor& k_NKC, const at::Tensor& v_NKC,
-                     const std::vector<Stretch>& stretches, std::optional<std::int64_t> window) {
-  const bool grouped = q_NHC.size(1) != k_NKC.size(1);
-  std::vector<at::Tensor> outputs;
-  for (std::size_t i = 0; i < stretches.size();) {
-    // Neighbours of one length are one batch.
-    const auto [begin, length] = stretches[i];
-    std::int64_t count = 0;
-    for (; i < stretches.size() && stretches[i].length == length; ++i) ++count;
-    const at::Tensor q = heads_first(q_NHC, begin, count, length);
-    const at::Tensor k = heads_first(k_NKC, begin, count, length);
-    const at::Tensor v = heads_first(v_NKC, begin, count, length);
-    const bool slides = window && *window < length;
-    const std::optional<at::Tensor> mask =
-        slides ? std::optional(window_mask(length, *window, q.options())) : std::nullopt;
-    const at::Tensor y = at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0,
-                                                          /*is_causal=*/!slides,
-                                                          /*scale=*/std::nullopt, grouped);
-    outputs.push_back(y.transpose(1, 2).flatten(0, 1));
-  }
-  return outputs.size() == 1 ? outputs[0] : at::cat(outputs, 0);
 }
 
 at::Tensor linear_nll(const at::Tensor& x_ND, const at::Tensor& weight_VD,

@@ -7,8 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <vector>
 
 #include "engine/model/packed.h"
 #include "engine/torch.h"
@@ -28,16 +26,6 @@ at::Tensor rotate(const at::Tensor& x_NHC, const RotaryTable& table);
 
 /// silu(gate) * up.
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
-
-/// Stretches of tokens that may see one another: begin and length, in order, dense over all N.
-struct Stretch {
-  std::int64_t begin = 0, length = 0;
-};
-
-/// Causal softmax attention within each stretch, scale 1 / sqrt(C). q has H heads, k and v may
-/// have fewer (a divisor of H). `window`: a token sees that many back, itself counted.
-at::Tensor attention(const at::Tensor& q_NHC, const at::Tensor& k_NKC, const at::Tensor& v_NKC,
-                     const std::vector<Stretch>& stretches, std::optional<std::int64_t> window);
 
 /// scale * sum of the next-token negative log-likelihoods (nats) of logits x W^T, a scalar in
 /// fp32. targets [N] int64, -100 where nothing is predicted. The logits are made and turned into

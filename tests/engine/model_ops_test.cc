@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "engine/model/attention.h"
 #include "engine/model/linear.h"
 #include "engine/model/ops.h"
 
@@ -129,6 +130,45 @@ TEST(Ops, AttentionSeesItsStretchAndWindowOnly) {
     expect_same(
         {q, k, v}, [&] { return attention(q, k, v, stretches, 5); },
         [&] { return attention_by_hand(q, k, v, stretches, 5); });
+  }
+}
+
+TEST(Ops, AttentionOfLongStretches) {
+  // Longer than the blocks that the loops hold, no multiple of any of them; heads that share keys,
+  // in columns of a wider product; scores far from 0.
+  const at::Tensor wide = random({331, 24 * (6 + 2 + 2)}, 14);
+  const auto part = [&](std::int64_t begin, std::int64_t heads) {
+    return (3 * wide).narrow(1, 24 * begin, 24 * heads).unflatten(1, {heads, 24});
+  };
+  const std::vector<Stretch> stretches = {{0, 131}, {131, 200}};
+  for (const std::int64_t window : {1, 16, 37, 150, 1000}) {
+    expect_same(
+        {wide}, [&] { return attention(part(0, 6), part(6, 2), part(8, 2), stretches, window); },
+        [&] { return attention_by_hand(part(0, 6), part(6, 2), part(8, 2), stretches, window); });
+  }
+}
+
+TEST(Ops, AttentionIsTheSameOnAnyNumberOfThreads) {
+  const at::Tensor q = random({90, 3, 16}, 15).set_requires_grad(true);
+  const auto once = [&](int threads) {
+    const int before = at::get_num_threads();
+    at::set_num_threads(threads);
+    const at::Tensor y = attention(q, q, q, {{0, 50}, {50, 40}}, std::nullopt);
+    const at::Tensor g = torch::autograd::grad({y}, {q}, {at::ones_like(y)})[0];
+    at::set_num_threads(before);
+    return at::cat({y.detach(), g});
+  };
+  EXPECT_TRUE(at::equal(once(1), once(2)));
+}
+
+TEST(Ops, AttentionInOtherTypesIsTorchs) {
+  const at::Tensor q = random({40, 4, 8}, 16), k = random({40, 2, 8}, 17);
+  const std::vector<Stretch> stretches = {{0, 7}, {7, 13}, {20, 20}};
+  for (const auto window : {std::optional<std::int64_t>(), std::optional<std::int64_t>(5)}) {
+    const at::Tensor ours = attention(q, k, k, stretches, window);
+    const at::Tensor theirs =
+        attention(q.to(at::kDouble), k.to(at::kDouble), k.to(at::kDouble), stretches, window);
+    EXPECT_LT((ours.to(at::kDouble) - theirs).abs().max().item<double>(), 1e-6);
   }
 }
 

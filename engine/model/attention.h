@@ -1,0 +1,25 @@
+// Attention among the tokens of a batch: each stretch of them for itself.
+//
+// Legend: N tokens of the batch, H heads of queries, K heads of keys and values, C dims a head.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "engine/torch.h"
+
+namespace rigwise::engine {
+
+/// Stretches of tokens that may see one another: begin and length, in order, dense over all N.
+struct Stretch {
+  std::int64_t begin = 0, length = 0;
+};
+
+/// Causal softmax attention within each stretch, scale 1 / sqrt(C). q has H heads, k and v may
+/// have fewer (a divisor of H). `window`: a token sees that many back, itself counted. On the CPU
+/// in fp32 by the loops of attention_kernels.h, elsewhere by torch's scaled_dot_product_attention.
+at::Tensor attention(const at::Tensor& q_NHC, const at::Tensor& k_NKC, const at::Tensor& v_NKC,
+                     const std::vector<Stretch>& stretches, std::optional<std::int64_t> window);
+
+}  // namespace rigwise::engine
