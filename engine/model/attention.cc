@@ -127,9 +127,12 @@ at::Tensor heads_first(const at::Tensor& x_NHC, std::int64_t begin, std::int64_t
   return x_NHC.narrow(0, begin, count * length).unflatten(0, {count, length}).transpose(1, 2);
 }
 
-at::Tensor window_mask(std::int64_t length, std::int64_t window, const at::TensorOptions& options) {
-  const at::Tensor ones = at::ones({length, length}, options.dtype(at::kBool));
-  return ones.tril() & ones.triu(1 - window);
+/// What the last `queries` of `keys` tokens may see.
+at::Tensor window_mask(std::int64_t queries, std::int64_t keys, std::int64_t window,
+                       const at::TensorOptions& options) {
+  const at::Tensor ones = at::ones({queries, keys}, options.dtype(at::kBool));
+  const std::int64_t before = keys - queries;
+  return ones.tril(before) & ones.triu(before + 1 - window);
 }
 
 at::Tensor attention_of_torch(const at::Tensor& q_NHC, const at::Tensor& k_NKC,
@@ -147,7 +150,7 @@ at::Tensor attention_of_torch(const at::Tensor& q_NHC, const at::Tensor& k_NKC,
     const at::Tensor v = heads_first(v_NKC, begin, count, length);
     const bool slides = window && *window < length;
     const std::optional<at::Tensor> mask =
-        slides ? std::optional(window_mask(length, *window, q.options())) : std::nullopt;
+        slides ? std::optional(window_mask(length, length, *window, q.options())) : std::nullopt;
     const at::Tensor y = at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0,
                                                           /*is_causal=*/!slides,
                                                           /*scale=*/std::nullopt, grouped);
@@ -164,6 +167,22 @@ at::Tensor attention(const at::Tensor& q_NHC, const at::Tensor& k_NKC, const at:
     return CpuAttention::apply(q_NHC, k_NKC, v_NKC, stretches, window.value_or(q_NHC.size(0)));
   }
   return attention_of_torch(q_NHC, k_NKC, v_NKC, stretches, window);
+}
+
+at::Tensor KeyValueCache::attend(std::int64_t block, const at::Tensor& q_MHC,
+                                 const at::Tensor& k_MKC, const at::Tensor& v_MKC,
+                                 std::optional<std::int64_t> window) {
+  auto& [k, v] = of_block_[block];
+  k = k.defined() ? at::cat({k, k_MKC}) : k_MKC.contiguous();
+  v = v.defined() ? at::cat({v, v_MKC}) : v_MKC.contiguous();
+  const std::int64_t queries = q_MHC.size(0), keys = k.size(0);
+  if (queries == keys) return attention(q_MHC, k, v, {{.begin = 0, .length = keys}}, window);
+  const at::Tensor mask = window_mask(queries, keys, window.value_or(keys), q_MHC.options());
+  const at::Tensor y = at::scaled_dot_product_attention(
+      heads_first(q_MHC, 0, 1, queries), heads_first(k, 0, 1, keys), heads_first(v, 0, 1, keys),
+      mask, /*dropout_p=*/0.0, /*is_causal=*/false, /*scale=*/std::nullopt,
+      /*enable_gqa=*/q_MHC.size(1) != k.size(1));
+  return y.transpose(1, 2).flatten(0, 1);
 }
 
 }  // namespace rigwise::engine

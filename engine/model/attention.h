@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/torch.h"
@@ -21,5 +23,17 @@ struct Stretch {
 /// in fp32 by the loops of attention_kernels.h, elsewhere by torch's scaled_dot_product_attention.
 at::Tensor attention(const at::Tensor& q_NHC, const at::Tensor& k_NKC, const at::Tensor& v_NKC,
                      const std::vector<Stretch>& stretches, std::optional<std::int64_t> window);
+
+/// Keys and values of the tokens so far, for every block: what a model that generates need not
+/// compute again. For one sequence, without gradients.
+class KeyValueCache {
+ public:
+  /// Attention of the next M tokens, of which k and v are added, to all N so far and each other.
+  at::Tensor attend(std::int64_t block, const at::Tensor& q_MHC, const at::Tensor& k_MKC,
+                    const at::Tensor& v_MKC, std::optional<std::int64_t> window);
+
+ private:
+  std::unordered_map<std::int64_t, std::pair<at::Tensor, at::Tensor>> of_block_;  // [N, K, C]
+};
 
 }  // namespace rigwise::engine

@@ -64,7 +64,9 @@ at::Tensor Block::operator()(const at::Tensor& x_ND, const BlockInput& input) co
     q = rotate(q, input.rotary);
     k = rotate(k, input.rotary);
   }
-  const at::Tensor mixed = attention(q, k, v, *input.stretches, window).flatten(1, 2);
+  const at::Tensor mixed = (input.past != nullptr ? input.past->attend(index, q, k, v, window)
+                                                  : attention(q, k, v, *input.stretches, window))
+                               .flatten(1, 2);
   const at::Tensor x = x_ND + joined(out, mixed, leave, input.dropout);
 
   const at::Tensor m = entered(mlp_norm(x));
@@ -276,7 +278,8 @@ at::Tensor Model::hidden(const MicroBatch& batch, const at::Tensor& x_ND) {
   }
   BlockInput input{.rotary = rotary(batch.positions.to(x.device())),
                    .stretches = &batch.stretches,
-                   .dropout = batch.training ? &batch.dropout : nullptr};
+                   .dropout = batch.training ? &batch.dropout : nullptr,
+                   .past = batch.past};
   for (const std::unique_ptr<Block>& block : blocks_) {
     if (block->device != x.device()) {
       x = x.to(block->device, /*non_blocking=*/true);

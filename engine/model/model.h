@@ -32,6 +32,7 @@ struct MicroBatch {
   std::vector<Stretch> stretches = {};  // tokens that see one another
   DropoutKey dropout = {};
   bool training = false;
+  KeyValueCache* past = nullptr;  // of the tokens before these, where there are any
 };
 
 /// RMSNorm, or LayerNorm with a bias.
@@ -48,6 +49,7 @@ struct BlockInput {
   RotaryTable rotary;
   const std::vector<Stretch>* stretches = nullptr;
   const DropoutKey* dropout = nullptr;  // null outside training
+  KeyValueCache* past = nullptr;        // then the stretches play no part
 };
 
 /// A place where another rank's part has to be joined; the identity if it is empty.

@@ -66,12 +66,14 @@ Result<Evaluation> evaluate(const ModelOptions& options, const DataFlags& data,
 
 namespace {
 
-MicroBatch one_row(const std::vector<std::int32_t>& ids) {
+/// The tokens from `begin` on, behind those whose keys and values are in `past`.
+MicroBatch continued(std::span<const std::int32_t> ids, std::size_t begin, KeyValueCache& past) {
   MicroBatch batch;
-  batch.ids = at::tensor(ids, at::kInt).to(at::kLong);
-  const auto length = static_cast<std::int64_t>(ids.size());
-  batch.positions = at::arange(length);
-  batch.stretches = {{.begin = 0, .length = length}};
+  const auto next = ids.subspan(begin);
+  batch.ids = at::tensor(at::ArrayRef<std::int32_t>(next.data(), next.size()), at::kLong);
+  batch.positions =
+      at::arange(static_cast<std::int64_t>(begin), static_cast<std::int64_t>(ids.size()));
+  batch.past = &past;
   return batch;
 }
 
@@ -122,12 +124,14 @@ Status generate(const ModelOptions& model_options, const std::string& prompt,
   stops.insert(stops.end(), model->config().eos_ids.begin(), model->config().eos_ids.end());
   if (const auto eos = tokenizer.eos()) stops.push_back(*eos);
   at::Generator generator = at::detail::createCPUGenerator(options.seed);
+  KeyValueCache past;
   const std::size_t first = ids.size();
-  std::size_t told = 0;
+  std::size_t told = 0, seen = 0;
   std::string text;
   for (std::int64_t made = 0;
        made < options.max_tokens && static_cast<std::int64_t>(ids.size()) < most; ++made) {
-    const at::Tensor hidden = model->hidden(one_row(ids));
+    const at::Tensor hidden = model->hidden(continued(ids, seen, past));
+    seen = ids.size();
     const at::Tensor logits = model->logits(hidden.narrow(0, hidden.size(0) - 1, 1)).squeeze(0);
     const std::int32_t next = choose(logits, options, generator);
     if (std::ranges::find(stops, next) != stops.end()) break;

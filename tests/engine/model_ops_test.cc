@@ -148,6 +148,22 @@ TEST(Ops, AttentionOfLongStretches) {
   }
 }
 
+TEST(Ops, CachedAttentionIsThatOfTheWhole) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor q = random({30, 4, 8}, 18), k = random({30, 2, 8}, 19),
+                   v = random({30, 2, 8}, 20);
+  for (const auto window : {std::optional<std::int64_t>(), std::optional<std::int64_t>(6)}) {
+    const at::Tensor whole = attention(q, k, v, {{0, 30}}, window);
+    KeyValueCache cache;
+    std::vector<at::Tensor> parts;
+    for (std::int64_t at = 0, count = 20; at < 30; at += count, count = at < 24 ? 4 : 1) {
+      const auto next = [&](const at::Tensor& x) { return x.narrow(0, at, count); };
+      parts.push_back(cache.attend(0, next(q), next(k), next(v), window));
+    }
+    EXPECT_LE(relative(at::cat(parts), whole), 2e-6);
+  }
+}
+
 TEST(Ops, AttentionIsTheSameOnAnyNumberOfThreads) {
   const at::Tensor q = random({90, 3, 16}, 15).set_requires_grad(true);
   const auto once = [&](int threads) {
