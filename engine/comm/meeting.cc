@@ -156,6 +156,8 @@ bool Meeting::one_machine() const {
 }
 
 Status Meeting::open(const RankPlace& place) {
+  // An unknown name would be asked for until the timeout, and then read like a silent host.
+  RW_CHECK(address_towards(place.master_host));
   c10d::TCPStoreOptions options;
   port_ = place.master_port;
   options.port = static_cast<std::uint16_t>(place.master_port);
