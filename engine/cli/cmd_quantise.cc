@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "engine/cli/work_flags.h"
 #include "engine/train/checkpoint.h"
+#include "rigwise/units.h"
 
 namespace rigwise::engine {
 namespace {
@@ -53,11 +54,10 @@ Result<int> quantise_verb(const QuantiseFlags& flags) {
   RW_CHECK(save_tensors(fs::path(flags.out) / "model.safetensors", tensors));
   RW_CHECK(copy_model_files(flags.model, flags.out, dtype));
   RW_CHECK(describe_quantisation(fs::path(flags.out) / "config.json", flags));
-  std::int64_t bytes = 0;
-  for (const NamedTensor& tensor : tensors)
-    bytes += static_cast<std::int64_t>(tensor.value.nbytes());
-  return print(
-      fmt::format("{}: {} bytes of weights, {} before\n", flags.out, bytes, folder.bytes()));
+  double bytes = 0;
+  for (const NamedTensor& tensor : tensors) bytes += static_cast<double>(tensor.value.nbytes());
+  return print(fmt::format("{}: {} of weights, {} before\n", flags.out, format_bytes(bytes),
+                           format_bytes(static_cast<double>(folder.bytes()))));
 }
 
 }  // namespace
