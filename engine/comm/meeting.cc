@@ -42,6 +42,16 @@ std::string reason_of(std::string_view text) {
   return clean_text(text.substr(0, text.find(". This is typically")), 200);
 }
 
+/// What the network said, of "The client socket has failed to connect to … (errno: 113 - No route
+/// to host)".
+std::string network_reason(std::string_view text) {
+  if (text.find("timed out after") != std::string_view::npos) return "no answer in time";
+  const std::size_t number = text.find("(errno: ");
+  const std::size_t from = text.find(" - ", number), to = text.find(')', from);
+  if (number == std::string_view::npos || to == std::string_view::npos) return reason_of(text);
+  return clean_text(text.substr(from + 3, to - from - 3), 200);
+}
+
 /// libtorch writes a warning with a stack for each broken connection. We say what it means instead.
 void quiet_libtorch() {
   if (std::getenv("TORCH_CPP_LOG_LEVEL") != nullptr) return;
@@ -183,7 +193,8 @@ Status Meeting::open(const RankPlace& place) {
     return Error{
         Errc::unavailable,
         fmt::format("rank {}: the meeting point {}:{} does not answer ({})", rank_,
-                    clean_text(place.master_host, 80), place.master_port, reason_of(error.what())),
+                    clean_text(place.master_host, 80), place.master_port,
+                    network_reason(error.what())),
         "is rank 0 running there, and does a firewall let the port through? MASTER_ADDR and "
         "MASTER_PORT must be the same on every host"};
   }
