@@ -126,14 +126,15 @@ std::string percent(double share) {
   return fmt::format("{:.2g} %", 100 * share);
 }
 
-std::string plan_text(const TrainOptions& options, const TrainPlan& plan, int ranks) {
+std::string plan_text(const TrainOptions& options, const TrainPlan& plan, int ranks,
+                      at::Device device) {
   std::string text = fmt::format(
-      "{} {} on {} ({} of {} parameters trained), {}, {}\n", options.model.model.string(),
+      "{} {} on {} ({} of {} parameters trained), {}, {} on {}\n", options.model.model.string(),
       options.model.method == Method::full   ? "in full"
       : options.model.method == Method::lora ? "by LoRA"
                                              : "by QLoRA",
       options.data.file.string(), plan.trained_elements, plan.all_elements,
-      strategy_text(options.model.layout), counted(ranks, "rank", "ranks"));
+      strategy_text(options.model.layout), counted(ranks, "rank", "ranks"), device.str());
   text += fmt::format("{}, {}, {} of {} ({} padding); {} of {}\n",
                       counted(plan.data.documents, "document", "documents"),
                       counted(plan.data.tokens, "token", "tokens"),
@@ -208,7 +209,7 @@ Result<int> train_verb(const TrainFlags& flags, const Program& program) {
   if (speaks) {
     events.planned = [&](const TrainPlan& plan) {
       steps = plan.steps;
-      std::fputs(plan_text(options, plan, world->size()).c_str(), stderr);
+      std::fputs(plan_text(options, plan, world->size(), device).c_str(), stderr);
     };
     events.stepped = [&](const StepRecord& record) {
       if (bar) {

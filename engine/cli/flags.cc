@@ -12,9 +12,10 @@
 namespace rigwise::engine {
 
 void add_device_flags(CLI::App& verb, DeviceFlags& flags) {
-  verb.add_option("--device", flags.device, "cpu, cuda (each rank its own) or cuda:N")
-      ->type_name("NAME")
-      ->capture_default_str();
+  verb.add_option("--device", flags.device,
+                  "cpu, cuda (each rank its own) or cuda:N (default: cuda where every rank of this "
+                  "host has one, else cpu)")
+      ->type_name("NAME");
   verb.add_option("--threads", flags.threads,
                   "CPU threads of each rank (default: the CPUs shared out among this host's ranks)")
       ->type_name("N")
@@ -73,15 +74,18 @@ Result<at::Device> use_device(const DeviceFlags& flags, const RankPlace& place) 
   }
   at::set_num_threads(flags.threads.value_or(threads));
 
-  if (flags.device == "cpu") return at::Device(at::kCPU);
-  const std::string_view name = flags.device;
+  const auto count =
+      at::hasCUDA() ? static_cast<std::int64_t>(at::detail::getCUDAHooks().deviceCount()) : 0;
+  const bool each_has_one = count > 0 && count >= place.local_size;
+  const std::string_view name = !flags.device.empty() ? std::string_view(flags.device)
+                                : each_has_one        ? "cuda"
+                                                      : "cpu";
+  if (name == "cpu") return at::Device(at::kCPU);
   const auto index = name.starts_with("cuda:") ? to_integer(name.substr(5)) : std::nullopt;
   if (name != "cuda" && !index) {
     return Error{Errc::usage, fmt::format("unknown device '{}'", clean_text(name, 40)),
                  "cpu, cuda or cuda:N"};
   }
-  const auto count =
-      at::hasCUDA() ? static_cast<std::int64_t>(at::detail::getCUDAHooks().deviceCount()) : 0;
   if (count == 0) {
     return Error{Errc::usage,
                  fmt::format("device '{}': libtorch sees no CUDA device", clean_text(name, 40)),

@@ -13,7 +13,7 @@ namespace rigwise::engine {
 
 /// --device, --threads.
 struct DeviceFlags {
-  std::string device = "cpu";
+  std::string device = {};  // empty: see use_device
   std::optional<int> threads = {};
 };
 void add_device_flags(CLI::App& verb, DeviceFlags& flags);

@@ -17,7 +17,7 @@ void add_model_flags(CLI::App& verb, WorkFlags& flags) {
 }
 
 void add_data_flags(CLI::App& verb, WorkFlags& flags) {
-  verb.add_option("--data", flags.data, "A .txt or .jsonl file (docs/engine.md)")
+  verb.add_option("--data", flags.data, "A .txt or .jsonl file (docs/engine-training.md)")
       ->type_name("FILE")
       ->required();
   verb.add_option("--pack", flags.pack,
