@@ -74,6 +74,7 @@ Result<at::Device> use_device(const DeviceFlags& flags, const RankPlace& place) 
   }
   at::set_num_threads(flags.threads.value_or(threads));
 
+  if (flags.device == "cpu") return at::Device(at::kCPU);  // and leave the GPUs' driver asleep
   const auto count =
       at::hasCUDA() ? static_cast<std::int64_t>(at::detail::getCUDAHooks().deviceCount()) : 0;
   const bool each_has_one = count > 0 && count >= place.local_size;
