@@ -193,6 +193,63 @@ struct SelfSample {
   std::string paused = {};  // "1" while sampling is paused
 };
 
+// ----------------------------------------------------------------------------------------------
+// what the processes were doing
+
+/// A stretch of at most about a second in which one process's main thread was in one class of work
+/// (profile/HOST.stacks.csv): a run of Python stack samples that say the same. Spans of a process
+/// do not overlap; where two of them leave a hole, nothing was seen.
+struct StackSpan {
+  double t_s = 0;      // the span reaches from here …
+  double t_end_s = 0;  // … to here: halfway to its neighbours' samples
+  int pid = 0;
+  std::string role = {};  // "rank", "loader", "launcher", "other", as in ProcSample
+  std::optional<int> rank = {};
+  std::string work = {};  // a name of profile's table of classes: "input", "forward", "backward", …
+  std::int64_t samples = 0;  // that it rests on
+  std::int64_t torn = 0;     // samples in it that could not be read
+  // Of the main thread, by schedstat: on a CPU, waiting in a run queue for one; the rest it slept.
+  std::optional<double> running_s = {}, queued_s = {};
+  std::optional<double> team_queued_s = {};  // longest wait in a run queue of any of its threads
+  std::int64_t stack = 0;                    // id in profile/HOST.frames.csv: the commonest one
+};
+
+/// One Python stack that was seen (profile/HOST.frames.csv), outermost frame first:
+/// "train.py:main;trainer.py:train;…".
+struct StackFrames {
+  double t_s = 0;  // first seen
+  std::int64_t stack = 0;
+  std::string work = {};
+  std::string frames = {};
+};
+
+/// How often a stack was seen in about a minute (profile/HOST.folded.csv).
+struct StackCount {
+  double t_s = 0;
+  int pid = 0;
+  std::string role = {};
+  std::optional<int> rank = {};
+  std::int64_t stack = 0;
+  std::int64_t samples = 0;
+};
+
+/// One short trace of one process, reduced (profile/windows.csv). Seconds are of [t_s, t_end_s] and
+/// parted without overlap: compute + exposed communication + copies + idle = t_end_s - t_s.
+struct TraceWindow {
+  double t_s = 0, t_end_s = 0;
+  std::string host = {};
+  int pid = 0;
+  std::optional<int> rank = {};
+  std::string device = {};  // "gpu": kernels were traced; "cpu": operators of the main thread
+  std::optional<std::int64_t> steps = {};  // optimizer steps that ended in it
+  std::optional<double> compute_s, communication_s, exposed_communication_s, copy_s, idle_s;
+  std::optional<double> input_s;          // main thread in the data loader's ranges
+  std::optional<double> exposed_input_s;  // of that, while the device was idle
+  std::optional<double> optimizer_s;
+  std::optional<double> launch_s;  // of idle: gaps in which the next kernel was launched too late
+  std::string file = {};           // the trace it came from: "profile/trace-4127-1.json"
+};
+
 /// A figure that has no other place (evidence.csv): sizes of folders, ping times, link rates, what
 /// iostat printed.
 struct Observation {
@@ -385,6 +442,10 @@ Result<Rows<NetSample>> read_net(const Run& run, const std::string& host);
 Result<Rows<ProcSample>> read_proc(const Run& run, const std::string& host);
 Result<Rows<SelfSample>> read_self(const Run& run, const std::string& host);
 Result<Rows<Observation>> read_evidence(const Run& run);
+Result<Rows<StackSpan>> read_stacks(const Run& run, const std::string& host);
+Result<Rows<StackFrames>> read_stack_frames(const Run& run, const std::string& host);
+Result<Rows<StackCount>> read_stack_counts(const Run& run, const std::string& host);
+Result<Rows<TraceWindow>> read_trace_windows(const Run& run);
 
 /// Walks a table of many hours row by row without keeping it. Only the named columns are filled in
 /// (names as in the file); `line` is the row's 1-based line. Bad rows are passed over; the walk
@@ -532,6 +593,10 @@ class RunWriter {
   void append(const std::string& host, const NetSample& row);
   void append(const std::string& host, const ProcSample& row);
   void append(const std::string& host, const SelfSample& row);
+  void append(const std::string& host, const StackSpan& row);
+  void append(const std::string& host, const StackFrames& row);
+  void append(const std::string& host, const StackCount& row);
+  void append(const TraceWindow& row);
 
   Status write(const Environment& environment);
   Status write(const Rig& rig);

@@ -21,11 +21,13 @@ inline constexpr std::string_view kAttach = "attach";    // socket of the keeper
 inline constexpr std::string_view kSteps = "steps.csv";
 inline constexpr std::string_view kEvents = "events.csv";
 inline constexpr std::string_view kEvidence = "evidence.csv";  // figures with no other place
-inline constexpr std::string_view kImportFolder = "import";    // an imported run's files as they were
+inline constexpr std::string_view kImportFolder = "import";  // an imported run's files as they were
 inline constexpr std::string_view kLogFolder = "log";
 inline constexpr std::string_view kWatchFolder = "watch";
 inline constexpr std::string_view kEnvFolder = "env";
 inline constexpr std::string_view kRigFolder = "rig";
+inline constexpr std::string_view kProfileFolder = "profile";
+inline constexpr std::string_view kTraceWindows = "profile/windows.csv";
 
 /// "log/out.log" of stream "out".
 inline std::string log_file(std::string_view stream) {
@@ -45,6 +47,10 @@ inline constexpr std::string_view kLogLossesHeader = "offset_bytes,lost_bytes,t_
 /// "watch/HOST.gpu.csv"; kind is gpu, host, disk, net, proc or self.
 inline std::string watch_file(const std::string& host, std::string_view kind) {
   return "watch/" + host + "." + std::string(kind) + ".csv";
+}
+/// "profile/HOST.stacks.csv"; kind is stacks, frames or folded.
+inline std::string profile_file(const std::string& host, std::string_view kind) {
+  return "profile/" + host + "." + std::string(kind) + ".csv";
 }
 inline std::string environment_file(const std::string& host) {
   return "env/" + host + ".json";

@@ -181,6 +181,18 @@ Result<Rows<SelfSample>> read_self(const Run& run, const std::string& host) {
   return read_table<SelfSample>(run, layout::watch_file(host, "self"));
 }
 
+Result<Rows<StackSpan>> read_stacks(const Run& run, const std::string& host) {
+  return read_table<StackSpan>(run, layout::profile_file(host, "stacks"));
+}
+Result<Rows<StackFrames>> read_stack_frames(const Run& run, const std::string& host) {
+  return read_table<StackFrames>(run, layout::profile_file(host, "frames"));
+}
+Result<Rows<StackCount>> read_stack_counts(const Run& run, const std::string& host) {
+  return read_table<StackCount>(run, layout::profile_file(host, "folded"));
+}
+Result<Rows<TraceWindow>> read_trace_windows(const Run& run) {
+  return read_table<TraceWindow>(run, std::string(layout::kTraceWindows));
+}
 Result<Rows<Observation>> read_evidence(const Run& run) {
   return read_table<Observation>(run, std::string(layout::kEvidence));
 }

@@ -288,6 +288,47 @@ constexpr std::array kSelfColumns = {
     RW_COLUMN(SelfSample, paused),
 };
 
+constexpr std::array kStackSpanColumns = {
+    RW_COLUMN(StackSpan, t_s),           RW_COLUMN(StackSpan, t_end_s),
+    RW_COLUMN(StackSpan, pid),           RW_COLUMN(StackSpan, role),
+    RW_COLUMN(StackSpan, rank),          RW_COLUMN(StackSpan, work),
+    RW_COLUMN(StackSpan, samples),       RW_COLUMN(StackSpan, torn),
+    RW_COLUMN(StackSpan, running_s),     RW_COLUMN(StackSpan, queued_s),
+    RW_COLUMN(StackSpan, team_queued_s), RW_COLUMN(StackSpan, stack),
+};
+
+constexpr std::array kStackFramesColumns = {
+    RW_COLUMN(StackFrames, t_s),
+    RW_COLUMN(StackFrames, stack),
+    RW_COLUMN(StackFrames, work),
+    RW_COLUMN(StackFrames, frames),
+};
+
+constexpr std::array kStackCountColumns = {
+    RW_COLUMN(StackCount, t_s),  RW_COLUMN(StackCount, pid),   RW_COLUMN(StackCount, role),
+    RW_COLUMN(StackCount, rank), RW_COLUMN(StackCount, stack), RW_COLUMN(StackCount, samples),
+};
+
+constexpr std::array kTraceWindowColumns = {
+    RW_COLUMN(TraceWindow, t_s),
+    RW_COLUMN(TraceWindow, t_end_s),
+    RW_COLUMN(TraceWindow, host),
+    RW_COLUMN(TraceWindow, pid),
+    RW_COLUMN(TraceWindow, rank),
+    RW_COLUMN(TraceWindow, device),
+    RW_COLUMN(TraceWindow, steps),
+    RW_COLUMN(TraceWindow, compute_s),
+    RW_COLUMN(TraceWindow, communication_s),
+    RW_COLUMN(TraceWindow, exposed_communication_s),
+    RW_COLUMN(TraceWindow, copy_s),
+    RW_COLUMN(TraceWindow, idle_s),
+    RW_COLUMN(TraceWindow, input_s),
+    RW_COLUMN(TraceWindow, exposed_input_s),
+    RW_COLUMN(TraceWindow, optimizer_s),
+    RW_COLUMN(TraceWindow, launch_s),
+    RW_COLUMN(TraceWindow, file),
+};
+
 constexpr std::array kObservationColumns = {
     RW_COLUMN(Observation, line),     RW_COLUMN(Observation, t_s),
     RW_COLUMN(Observation, source),   RW_COLUMN(Observation, subject),
@@ -309,6 +350,10 @@ constexpr std::span<const Column<T>> columns() {
   if constexpr (std::is_same_v<T, NetSample>) return kNetColumns;
   if constexpr (std::is_same_v<T, ProcSample>) return kProcColumns;
   if constexpr (std::is_same_v<T, SelfSample>) return kSelfColumns;
+  if constexpr (std::is_same_v<T, StackSpan>) return kStackSpanColumns;
+  if constexpr (std::is_same_v<T, StackFrames>) return kStackFramesColumns;
+  if constexpr (std::is_same_v<T, StackCount>) return kStackCountColumns;
+  if constexpr (std::is_same_v<T, TraceWindow>) return kTraceWindowColumns;
   if constexpr (std::is_same_v<T, Observation>) return kObservationColumns;
   if constexpr (std::is_same_v<T, LogMark>) return kLogMarkColumns;
 }
@@ -426,6 +471,10 @@ RW_TABLE(DiskSample)
 RW_TABLE(NetSample)
 RW_TABLE(ProcSample)
 RW_TABLE(SelfSample)
+RW_TABLE(StackSpan)
+RW_TABLE(StackFrames)
+RW_TABLE(StackCount)
+RW_TABLE(TraceWindow)
 RW_TABLE(Observation)
 RW_TABLE(LogMark)
 #undef RW_TABLE

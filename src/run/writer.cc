@@ -178,8 +178,8 @@ Result<RunWriter> RunWriter::create(const fs::path& root, RunInfo info) {
   RW_TRY(const fs::path dir, make_run_folder(root, stamp(info.start_unix_s) + "-" + info.name));
   info.id = dir.filename().string();
   RW_TRY(Fd lock, lock_file(dir / layout::kLock));
-  for (const auto folder :
-       {layout::kLogFolder, layout::kWatchFolder, layout::kEnvFolder, layout::kRigFolder}) {
+  for (const auto folder : {layout::kLogFolder, layout::kWatchFolder, layout::kEnvFolder,
+                            layout::kRigFolder, layout::kProfileFolder}) {
     if (::mkdir((dir / folder).c_str(), 0755) != 0) {
       return Error{Errc::io, (dir / folder).string() + ": cannot make it: " + errno_text(errno)};
     }
@@ -229,6 +229,19 @@ void RunWriter::append(const std::string& host, const ProcSample& row) {
 }
 void RunWriter::append(const std::string& host, const SelfSample& row) {
   append_row(layout::watch_file(host, "self"), row);
+}
+
+void RunWriter::append(const std::string& host, const StackSpan& row) {
+  append_row(layout::profile_file(host, "stacks"), row);
+}
+void RunWriter::append(const std::string& host, const StackFrames& row) {
+  append_row(layout::profile_file(host, "frames"), row);
+}
+void RunWriter::append(const std::string& host, const StackCount& row) {
+  append_row(layout::profile_file(host, "folded"), row);
+}
+void RunWriter::append(const TraceWindow& row) {
+  append_row(std::string(layout::kTraceWindows), row);
 }
 
 Status RunWriter::write(const Environment& environment) {

@@ -1,0 +1,64 @@
+// Stacks: what the Python code of a process is doing, seen from outside and without stopping it.
+//
+// `PythonProcess` reads frames of a live process; `classify` says which work a stack stands for.
+// Threads: a PythonProcess belongs to one thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rigwise/result.h"
+
+namespace rigwise {
+
+/// A code object: what a frame executes.
+struct PythonCode {
+  std::string file = {};      // co_filename, as Python knows it
+  std::string function = {};  // co_qualname where there is one (3.11 on), else co_name
+  int first_line = 0;
+};
+
+struct PythonFrame {
+  const PythonCode* code = nullptr;  // lives as long as the PythonProcess
+  int instruction = -1;  // byte offset into the code where it stands; -1 where not known
+};
+
+enum class StackRead {
+  whole,     // frames are a stack that really was
+  no_frame,  // the main thread runs no Python code now: starting up, or ending
+  torn,      // the process moved while it was read: drop the sample
+  gone,      // it died, executed another program, or may no longer be read
+};
+
+/// A running CPython interpreter (3.9 to 3.14, x86-64 and AArch64), read with process_vm_readv.
+class PythonProcess {
+ public:
+  /// Errors: not_found (no such process); unavailable (no CPython in it, a build that is not known,
+  /// or the kernel forbids reading it: the message says which, and what would allow it).
+  static Result<PythonProcess> attach(pid_t pid);
+  PythonProcess(PythonProcess&&) noexcept;
+  PythonProcess& operator=(PythonProcess&&) noexcept;
+  ~PythonProcess();
+
+  /// The main thread's frames, innermost first, into `frames`. Never blocks, never stops the
+  /// process.
+  StackRead sample(std::vector<PythonFrame>& frames);
+  /// The source line at which a frame stands; 0 where not known. Costs more than a sample: meant
+  /// for stacks that are kept.
+  int line_of(const PythonFrame& frame);
+  [[nodiscard]] const std::string& version() const;  // "3.11"
+
+ private:
+  struct State;
+  explicit PythonProcess(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace rigwise
