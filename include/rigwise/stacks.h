@@ -54,6 +54,8 @@ class PythonProcess {
   /// for stacks that are kept.
   int line_of(const PythonFrame& frame);
   [[nodiscard]] const std::string& version() const;  // "3.11"
+  /// Reads of its memory so far (process_vm_readv): what looking costs.
+  [[nodiscard]] std::uint64_t reads() const;
 
  private:
   struct State;
