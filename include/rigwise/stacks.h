@@ -37,11 +37,13 @@ enum class StackRead {
   gone,      // it died, executed another program, or may no longer be read
 };
 
-/// A running CPython interpreter (3.9 to 3.14, x86-64 and AArch64), read with process_vm_readv.
+/// A running CPython interpreter (3.9 to 3.14 with its lock, x86-64 and AArch64), read with
+/// process_vm_readv. 3.14 and AArch64 follow the published layouts and were not run here.
 class PythonProcess {
  public:
   /// Errors: not_found (no such process); unavailable (no CPython in it, a build that is not known,
-  /// or the kernel forbids reading it: the message says which, and what would allow it).
+  /// or the kernel forbids reading it: the message says which, and what would allow it). A program
+  /// that just started has no interpreter mapped yet: ask again later.
   static Result<PythonProcess> attach(pid_t pid);
   PythonProcess(PythonProcess&&) noexcept;
   PythonProcess& operator=(PythonProcess&&) noexcept;

@@ -124,9 +124,13 @@ bool PythonCodes::read_string(std::uint64_t address, std::size_t most, std::stri
   const auto type = field<std::uint64_t>(head, layout_.object_type);
   if (!is_type(type, "str", string_type_)) return false;
   const auto length = field<std::uint64_t>(head, layout_.string_length);
-  const auto state = field<std::uint32_t>(head, layout_.string_state);
-  const std::uint32_t kind = state >> 2 & 7;
-  const bool compact = (state >> 5 & 1) != 0, ascii = (state >> 6 & 1) != 0;
+  // Bit fields: how it is interned, then three bits for the kind, compact, ascii. The first takes
+  // two bits, in 3.14 a whole byte or two of which no more than two bits are ever set.
+  auto state = field<std::uint32_t>(head, layout_.string_state) >> 2;
+  if (layout_.minor >= 14 && (state & 7) == 0) state >>= 6;
+  if (layout_.minor >= 14 && (state & 7) == 0) state >>= 8;
+  const std::uint32_t kind = state & 7;
+  const bool compact = (state >> 3 & 1) != 0, ascii = (state >> 4 & 1) != 0;
   if (length > most || !compact || (kind != 1 && kind != 2 && kind != 4)) return false;
   std::vector<std::byte> bytes(length * kind);
   const std::uint64_t data = address + (ascii ? layout_.string_ascii : layout_.string_compact);

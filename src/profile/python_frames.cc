@@ -212,7 +212,7 @@ PythonFrames::Frame PythonFrames::frame_at(const Region& region, bool second,
   const auto bytes = std::span<const std::byte>(second ? region.second : region.first)
                          .subspan(address - region.address, layout_.frame_bytes);
   Frame frame{.address = address,
-              .code = field<std::uint64_t>(bytes, layout_.frame_code),
+              .code = field<std::uint64_t>(bytes, layout_.frame_code) & ~layout_.code_tag_bits,
               .previous = field<std::uint64_t>(bytes, layout_.frame_previous)};
   if (layout_.has_chunks()) {
     frame.instruction = field<std::uint64_t>(bytes, layout_.frame_instruction);

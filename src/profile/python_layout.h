@@ -29,7 +29,8 @@ struct PythonLayout {
   // PyFrameObject (3.9, 3.10) or _PyInterpreterFrame
   std::uint32_t frame_previous = kNone, frame_code = kNone, frame_instruction = kNone,
                 frame_owner = kNone, frame_bytes = kNone;
-  int first_entry_owner = 256;  // owners from here on are no Python code: entries from C
+  int first_entry_owner = 256;      // owners from here on are no Python code: entries from C
+  std::uint64_t code_tag_bits = 0;  // of frame_code, which are no part of the address
   // PyCodeObject
   std::uint32_t code_file = kNone, code_name = kNone, code_qualname = kNone,
                 code_first_line = kNone, code_lines = kNone, code_instructions = kNone,

@@ -1,31 +1,23 @@
 #include "profile/python_locate.h"
 
-#include <elf.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 
+#include "profile/python_elf.h"
+
 namespace rigwise {
 namespace {
 
 constexpr std::size_t kMostFiles = 4096;
-constexpr std::size_t kMostSegments = 64;
-constexpr std::size_t kMostDynamic = 256;
-constexpr std::size_t kMostChain = 4096;
 
 std::string_view base_name(std::string_view path) {
   if (constexpr std::string_view kGone = " (deleted)"; path.ends_with(kGone))
     path.remove_suffix(kGone.size());
   const std::size_t slash = path.rfind('/');
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
-}
-
-std::uint32_t gnu_hash(std::string_view name) {
-  std::uint32_t hash = 5381;
-  for (const char c : name) hash = hash * 33 + static_cast<unsigned char>(c);
-  return hash;
 }
 
 }  // namespace
@@ -47,127 +39,119 @@ std::vector<MappedFile> parse_mapped_files(std::string_view maps) {
     }
     const std::size_t slash = rest.find('/');
     if (!all || slash == std::string_view::npos) continue;
-    std::uint64_t address = 0, offset = 1;
+    std::uint64_t address = 0, end = 0, offset = 1;
     const std::string_view range = words[0], at = words[2];
-    if (std::from_chars(range.data(), range.data() + range.size(), address, 16).ec != std::errc{} ||
-        std::from_chars(at.data(), at.data() + at.size(), offset, 16).ec != std::errc{})
+    const auto hex = [](std::string_view text, std::uint64_t& into) {
+      return std::from_chars(text.data(), text.data() + text.size(), into, 16).ec == std::errc{};
+    };
+    const std::size_t dash = range.find('-');
+    if (dash == std::string_view::npos || !hex(range, address) ||
+        !hex(range.substr(dash + 1), end) || !hex(at, offset))
       continue;
-    if (offset == 0) files.push_back({.address = address, .path = std::string(rest.substr(slash))});
+    if (offset == 0)
+      files.push_back({.address = address, .end = end, .path = std::string(rest.substr(slash))});
   }
   return files;
 }
 
-std::optional<LoadedImage> LoadedImage::at(PythonMemory& memory, std::uint64_t image) {
-  const auto header = memory.value<Elf64_Ehdr>(image);
-#if defined(__aarch64__)
-  constexpr int kMachine = EM_AARCH64;
-#else
-  constexpr int kMachine = EM_X86_64;
-#endif
-  if (!header || std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
-      header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_machine != kMachine ||
-      header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phnum > kMostSegments)
-    return std::nullopt;
-  std::vector<Elf64_Phdr> segments(header->e_phnum);
-  if (!memory.read(image + header->e_phoff, segments.data(), segments.size() * sizeof(Elf64_Phdr)))
-    return std::nullopt;
-  LoadedImage out;
-  out.memory_ = &memory;
-  const Elf64_Phdr* dynamic = nullptr;
-  bool loaded = false;
-  for (const Elf64_Phdr& segment : segments) {
-    if (segment.p_type == PT_DYNAMIC) dynamic = &segment;
-    if (segment.p_type == PT_LOAD && segment.p_offset < 4096 && !loaded) {
-      loaded = true;
-      out.bias_ = image - (segment.p_vaddr - segment.p_offset);
-    }
-  }
-  if (!loaded) return std::nullopt;
-  if (dynamic == nullptr) return out;  // linked statically, without dynamic symbols
-  std::vector<Elf64_Dyn> entries(std::min(dynamic->p_memsz / sizeof(Elf64_Dyn), kMostDynamic));
-  if (!memory.read(out.bias_ + dynamic->p_vaddr, entries.data(),
-                   entries.size() * sizeof(Elf64_Dyn)))
-    return out;
-  for (const Elf64_Dyn& entry : entries) {
-    if (entry.d_tag == DT_NULL) break;
-    // The C library puts addresses there for what it loads; elsewhere they are the file's.
-    const std::uint64_t address =
-        entry.d_un.d_ptr < image ? entry.d_un.d_ptr + out.bias_ : entry.d_un.d_ptr;
-    if (entry.d_tag == DT_SYMTAB) out.symbols_ = address;
-    if (entry.d_tag == DT_STRTAB) out.strings_ = address;
-    if (entry.d_tag == DT_GNU_HASH) out.hash_ = address;
-  }
-  return out;
-}
-
-std::optional<std::uint64_t> LoadedImage::symbol(std::string_view name) const {
-  if (symbols_ == 0 || strings_ == 0 || hash_ == 0) return std::nullopt;
-  const auto head = memory_->value<std::array<std::uint32_t, 4>>(hash_);
-  if (!head || (*head)[0] == 0) return std::nullopt;
-  const auto [buckets, first_symbol, blooms, shift] = *head;
-  const std::uint64_t buckets_at = hash_ + 16 + std::uint64_t{blooms} * 8;
-  const std::uint64_t chains_at = buckets_at + std::uint64_t{buckets} * 4;
-  const std::uint32_t hash = gnu_hash(name);
-  const auto start = memory_->value<std::uint32_t>(buckets_at + std::uint64_t{hash % buckets} * 4);
-  if (!start || *start < first_symbol) return std::nullopt;
-  for (std::size_t i = 0; i < kMostChain; ++i) {
-    const std::uint64_t index = *start + i;
-    const auto chain = memory_->value<std::uint32_t>(chains_at + (index - first_symbol) * 4);
-    if (!chain) return std::nullopt;
-    if ((*chain | 1) == (hash | 1)) {
-      const auto symbol = memory_->value<Elf64_Sym>(symbols_ + index * sizeof(Elf64_Sym));
-      if (symbol && symbol->st_shndx != SHN_UNDEF &&
-          memory_->text(strings_ + symbol->st_name, name.size() + 1) == name)
-        return bias_ + symbol->st_value;
-    }
-    if ((*chain & 1) != 0) return std::nullopt;
-  }
-  return std::nullopt;
-}
-
 namespace {
 
-Result<LocatedPython> describe(PythonMemory& memory, const LoadedImage& image,
-                               std::uint64_t runtime, const std::string& path) {
+/// What the symbols of one file say.
+struct Found {
+  std::uint64_t runtime = 0;
+  std::uint64_t version_at = 0;  // Py_Version, 3.11 on; 0 where there is none
+  bool has_iter_send = false;    // came with 3.10
+  bool has_get_code = false;     // came with 3.9
+};
+
+std::optional<Found> find_loaded(const LoadedImage& image) {
+  const auto runtime = image.symbol("_PyRuntime");
+  if (!runtime) return std::nullopt;
+  return Found{.runtime = *runtime,
+               .version_at = image.symbol("Py_Version").value_or(0),
+               .has_iter_send = image.symbol("PyIter_Send").has_value(),
+               .has_get_code = image.symbol("PyFrame_GetCode").has_value()};
+}
+
+std::optional<Found> find_in_file(const ElfSymbols& symbols, std::uint64_t bias) {
+  std::uint64_t runtime = symbols.value("_PyRuntime").value_or(0);
+  if (runtime == 0) runtime = symbols.section(".PyRuntime").value_or(0);
+  if (runtime == 0) return std::nullopt;
+  const auto version = symbols.value("Py_Version");
+  return Found{.runtime = runtime + bias,
+               .version_at = version ? *version + bias : 0,
+               .has_iter_send = symbols.value("PyIter_Send").has_value(),
+               .has_get_code = symbols.value("PyFrame_GetCode").has_value()};
+}
+
+Result<LocatedPython> describe(PythonMemory& memory, const Found& found, const std::string& path) {
+  std::vector<std::byte> head(kDebugOffsetsBytes);
+  if (!memory.read(found.runtime, head.data(), head.size())) head.clear();
+  if (has_debug_offsets(head)) {  // 3.13 on
+    RW_TRY(auto layout, python_layout(std::span<const std::byte>(head)));
+    return LocatedPython{.runtime = found.runtime, .layout = layout};
+  }
   int minor = 0;
-  if (const auto at = image.symbol("Py_Version")) {  // 3.11 on
-    const auto version = memory.value<std::uint64_t>(*at);
+  if (found.version_at != 0) {
+    const auto version = memory.value<std::uint64_t>(found.version_at);
     if (version && *version >> 24 == 3) minor = static_cast<int>(*version >> 16 & 0xFF);
-  } else if (image.symbol("PyIter_Send")) {
+  } else if (found.has_iter_send) {
     minor = 10;
-  } else if (image.symbol("PyFrame_GetCode")) {
+  } else if (found.has_get_code) {
     minor = 9;
   }
-  auto layout = python_layout(minor);
-  if (!layout)
-    return Error{
-        .code = Errc::unavailable,
-        .message = minor == 0 ? fmt::format("{} is a CPython of a version that is not known", path)
-                              : fmt::format("{} is CPython 3.{}: stacks of that version are not "
-                                            "read",
-                                            path, minor),
-        .hint = "CPython 3.9 to 3.12 can be read"};
-  return LocatedPython{.runtime = runtime, .layout = *layout};
+  const auto layout = python_layout(minor);
+  if (layout) return LocatedPython{.runtime = found.runtime, .layout = *layout};
+  return Error{
+      .code = Errc::unavailable,
+      .message =
+          minor != 0
+              ? fmt::format("{} is CPython 3.{}: stacks of that version are "
+                            "not read",
+                            path, minor)
+              : fmt::format("{} is a CPython older than 3.9, or does not tell its version", path),
+      .hint = "CPython 3.9 to 3.14 can be read"};
+}
+
+bool started(PythonMemory& memory, const LocatedPython& python) {
+  const auto head =
+      memory.value<std::uint64_t>(python.runtime + python.layout.runtime_interpreters);
+  return head && *head != 0;
 }
 
 }  // namespace
 
 Result<LocatedPython> locate_python(PythonMemory& memory, const std::vector<MappedFile>& files,
-                                    const std::string& executable) {
-  // A shared library first: the program that loads it has no interpreter of its own.
+                                    const std::string& executable, const OpenMapped& open) {
+  // A program with an interpreter in it may load a libpython that it does not use, and a thin one
+  // has none of its own: the one that runs counts, else the program's.
   std::vector<const MappedFile*> candidates;
+  const auto add = [&candidates](const MappedFile& file) {
+    const auto same = [&file](const MappedFile* one) { return one->path == file.path; };
+    if (std::none_of(candidates.begin(), candidates.end(), same)) candidates.push_back(&file);
+  };
   for (const MappedFile& file : files)
-    if (base_name(file.path).starts_with("libpython")) candidates.push_back(&file);
+    if (file.path == executable) add(file);
   for (const MappedFile& file : files)
-    if (file.path == executable) candidates.push_back(&file);
+    if (base_name(file.path).starts_with("libpython")) add(file);
   for (const MappedFile& file : files)
-    if (base_name(file.path).starts_with("python")) candidates.push_back(&file);
+    if (base_name(file.path).starts_with("python")) add(file);
+  std::optional<Result<LocatedPython>> best;
   for (const MappedFile* const file : candidates) {
     const auto image = LoadedImage::at(memory, file->address);
     if (!image) continue;
-    if (const auto runtime = image->symbol("_PyRuntime"))
-      return describe(memory, *image, *runtime, file->path);
+    auto found = find_loaded(*image);
+    if (!found && open) {
+      const Fd opened = open(*file);
+      if (const auto symbols = opened.valid() ? ElfSymbols::read(opened.get()) : std::nullopt)
+        found = find_in_file(*symbols, image->bias());
+    }
+    if (!found) continue;
+    auto python = describe(memory, *found, file->path);
+    if (python && started(memory, *python)) return python;
+    if (!best || (python && !*best)) best = std::move(python);
   }
+  if (best) return *std::move(best);
   for (const MappedFile& file : files)
     if (base_name(file.path).find("pypy") != std::string_view::npos)
       return Error{.code = Errc::unavailable,

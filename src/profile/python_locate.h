@@ -7,11 +7,12 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <optional>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/files.h"
 #include "profile/python_layout.h"
 #include "profile/python_memory.h"
 
@@ -20,6 +21,7 @@ namespace rigwise {
 /// A file as it is mapped: /proc/PID/maps.
 struct MappedFile {
   std::uint64_t address = 0;  // where its first byte lies
+  std::uint64_t end = 0;      // of the first mapping of it
   std::string path;           // as the process sees it
 };
 /// The files whose beginning is mapped, each once. Bounded; lines that do not parse are passed
@@ -31,20 +33,10 @@ struct LocatedPython {
   PythonLayout layout;
 };
 /// Errors: unavailable, and the message says why.
+/// `executable` = the path of the program; `open` gives a mapped file to read, an invalid one where
+/// it cannot.
+using OpenMapped = std::function<Fd(const MappedFile&)>;
 Result<LocatedPython> locate_python(PythonMemory& memory, const std::vector<MappedFile>& files,
-                                    const std::string& executable);
-
-/// Address of a dynamic symbol of the ELF image that is loaded at `image`.
-class LoadedImage {
- public:
-  /// Nothing where no ELF image for this kind of machine lies there.
-  static std::optional<LoadedImage> at(PythonMemory& memory, std::uint64_t image);
-  std::optional<std::uint64_t> symbol(std::string_view name) const;
-  [[nodiscard]] std::uint64_t bias() const { return bias_; }
-
- private:
-  PythonMemory* memory_ = nullptr;
-  std::uint64_t bias_ = 0, symbols_ = 0, strings_ = 0, hash_ = 0;
-};
+                                    const std::string& executable, const OpenMapped& open = {});
 
 }  // namespace rigwise

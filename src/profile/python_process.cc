@@ -1,4 +1,5 @@
 // PythonProcess: a live process by its pid, and the proof that it is still the same one.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/syscall.h>
@@ -82,6 +83,18 @@ Error forbidden(pid_t pid) {
       .hint = std::move(hint)};
 }
 
+// A file as the process has it mapped, be it replaced or in a container since: by the mapping
+// itself, which needs a privilege, else by the program's own link or by its path from its root.
+Fd open_mapped(pid_t pid, const MappedFile& file, bool executable) {
+  std::vector<std::filesystem::path> ways{
+      proc_of(pid, fmt::format("map_files/{:x}-{:x}", file.address, file.end))};
+  if (executable) ways.push_back(proc_of(pid, "exe"));
+  ways.push_back(proc_of(pid, "root").concat(file.path));
+  for (const auto& way : ways)
+    if (Fd fd(open(way.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)); fd.valid()) return fd;
+  return {};
+}
+
 Error died(pid_t pid) {
   return {.code = Errc::not_found, .message = fmt::format("there is no process {}", pid)};
 }
@@ -126,7 +139,9 @@ Result<PythonProcess> PythonProcess::attach(pid_t pid) {
     return Error{.code = Errc::unavailable,
                  .message = fmt::format("process {} has no program mapped", pid)};
   }
-  auto located = locate_python(state->memory, files, executable);
+  auto located = locate_python(state->memory, files, executable, [&](const MappedFile& file) {
+    return open_mapped(pid, file, file.path == executable);
+  });
   if (!located) {
     if (state->memory.last_error() == EPERM) return forbidden(pid);
     if (identity_of(pid) != state->identity) return died(pid);

@@ -260,7 +260,7 @@ main()
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Minor, PythonVersion, testing::Values(9, 10, 11, 12),
+INSTANTIATE_TEST_SUITE_P(Minor, PythonVersion, testing::Values(9, 10, 11, 12, 13, 14),
                          [](const auto& one) { return "CPython3_" + std::to_string(one.param); });
 
 TEST(PythonProcess, SaysWhyThereIsNone) {
