@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "rigwise/result.h"
@@ -63,6 +64,41 @@ class PythonProcess {
   struct State;
   explicit PythonProcess(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
+};
+
+/// A row that a user adds in lab.toml; it goes before the table's own
+/// (src/profile/stack_classes.cc, docs/ledger.md).
+struct StackPattern {
+  std::string file = {};      // end of the path, at a '/'
+  std::string function = {};  // "a|b" = either; "*" = any
+  std::string work = {};
+  bool whole = false;  // whatever it calls is that work too
+};
+
+inline constexpr std::string_view kNoPythonWork = "none";       // no Python frame at all
+inline constexpr std::string_view kOtherPythonWork = "python";  // frames that no row names
+
+/// Stack → work, by the table. One owner; keeps what it found out about each code object, so
+/// `forget()` goes before a PythonProcess whose frames it saw.
+class StackClassifier {
+ public:
+  explicit StackClassifier(std::vector<StackPattern> patterns = {});
+  /// "input", "checkpoint", "evaluation", "sync", "rendezvous", "forward", "backward", "optimizer",
+  /// "transfer", "device", "compile", "import", "load", "prepare", "launch", "log", "profiler",
+  /// kOtherPythonWork or kNoPythonWork. Lives as long as the program, or as the patterns.
+  std::string_view work_of(std::span<const PythonFrame> innermost_first);
+  void forget();
+
+ private:
+  struct Verdict {
+    std::string_view work = {};  // empty: the frame says nothing
+    bool whole = false;
+    bool user = false;
+  };
+  [[nodiscard]] Verdict verdict_of(const PythonCode& code) const;
+
+  std::vector<StackPattern> patterns_;
+  std::unordered_map<const PythonCode*, Verdict> verdicts_;
 };
 
 }  // namespace rigwise
