@@ -18,6 +18,7 @@
 #include "rigwise/logs.h"
 #include "rigwise/result.h"
 #include "rigwise/run.h"
+#include "rigwise/stacks.h"
 
 namespace rigwise {
 
@@ -28,8 +29,9 @@ struct RecordOptions {
   double interval_s = 1;
   bool detach = false;
   std::optional<Statement> statement = {};
-  std::vector<LogPattern> patterns = {};  // the user's own, for lines of their trainer
-  std::filesystem::path host_root = "/";  // a recorded machine, in tests
+  std::vector<LogPattern> patterns = {};          // the user's own, for lines of their trainer
+  std::vector<StackPattern> stack_patterns = {};  // of functions, for what no table can know
+  std::filesystem::path host_root = "/";          // a recorded machine, in tests
 };
 
 struct RecordOutcome {

@@ -210,8 +210,7 @@ struct StackSpan {
   std::int64_t torn = 0;     // samples in it that could not be read
   // Of the main thread, by schedstat: on a CPU, waiting in a run queue for one; the rest it slept.
   std::optional<double> running_s = {}, queued_s = {};
-  std::optional<double> team_queued_s = {};  // longest wait in a run queue of any of its threads
-  std::int64_t stack = 0;                    // id in profile/HOST.frames.csv: the commonest one
+  std::int64_t stack = 0;  // id in profile/HOST.frames.csv: the commonest one
 };
 
 /// One Python stack that was seen (profile/HOST.frames.csv), outermost frame first:

@@ -25,6 +25,7 @@
 #include "record/log_tail.h"
 #include "record/ranks.h"
 #include "record/secrets.h"
+#include "record/stack_watch.h"
 #include "record/tally.h"
 #include "record/tick_grid.h"
 #include "rigwise/host.h"
@@ -120,6 +121,7 @@ class Recorder {
   void note_batch(const LogBatch& batch, double t_s);
   void note_event(Event event);
   void note_host(const HostReading& reading);
+  void note_stacks();
   void note_self(double t_s, double took_s);
   void finish();
   void finish_facts();
@@ -141,6 +143,7 @@ class Recorder {
   Background background_;
   std::unique_ptr<HostSampler> sampler_;
   std::unique_ptr<CheckpointWatch> watch_;
+  std::unique_ptr<StackWatch> stacks_;
   std::unique_ptr<LogStream> out_, err_;
   RunTally tally_;
   std::vector<Fact> argv_facts_;
@@ -192,6 +195,13 @@ RanksContext Recorder::ranks_context() const {
 void Recorder::start_sampling() {
   background_.start(*writer_, launch_, options_.host_root, host_, cwd_, secrets_,
                     {front_.get(), keeper_.get(), writer_->lock_descriptor()});
+  StackWatchOptions stacks;
+  stacks.start_monotonic_s = launch_.start_monotonic_s;
+  stacks.patterns = options_.stack_patterns;
+  stacks_ = std::make_unique<StackWatch>(command_, std::move(stacks));
+  // Behind the stack watch: a sample that comes late is a sample of an idle moment. All that
+  // follows may wait.
+  ::setpriority(PRIO_PROCESS, 0, 10);
   if (auto control = listen_in(writer_->dir(), layout::kControl)) control_ = std::move(*control);
 
   argv_facts_ = facts_of_argv(launch_.argv, cwd_);
@@ -309,6 +319,7 @@ void Recorder::set_paused(bool paused) {
   event.how = "recorder";
   writer_->append(event);
   paused_ = paused;
+  if (stacks_) stacks_->pause(paused);
   note_self(t_s, 0);
   grid_.begin(t_s);
 }
@@ -424,6 +435,16 @@ void Recorder::note_self(double t_s, double took_s) {
   writer_->append(host_, row);
 }
 
+void Recorder::note_stacks() {
+  const StackBatch batch = stacks_->take();
+  for (const StackSpan& row : batch.spans) writer_->append(host_, row);
+  for (StackFrames row : batch.frames) {
+    row.frames = secrets_.mask(row.frames);
+    writer_->append(host_, row);
+  }
+  for (const StackCount& row : batch.counts) writer_->append(host_, row);
+}
+
 void Recorder::slow_tick(double t_s) {
   std::vector<int> pids;
   for (const ProcSample& process : sampler_->tree()) pids.push_back(process.pid);
@@ -449,6 +470,8 @@ void Recorder::tick() {
   const double began_s = now_s();
   read_logs(began_s, false);
   note_host(sampler_->tick(began_s));
+  stacks_->follow(sampler_->tree());
+  note_stacks();
   for (Event& event : watch_->poll(began_s)) note_event(std::move(event));
   if (began_s >= next_slow_s_) {
     slow_tick(began_s);
@@ -565,6 +588,13 @@ void Recorder::finish_missing() {
   lacks(counts.read_errors, "directories or files of checkpoints could not be looked at");
   if (!counts.unavailable.empty()) info_.missing.push_back("checkpoints: " + counts.unavailable);
   for (auto& what : tally_.dropped_words()) info_.missing.push_back(std::move(what));
+  for (const auto& why : stacks_->refusals()) {
+    info_.missing.push_back("no Python stacks: " + clean_text(why, 300));
+  }
+  // Samples that moved while they were read are told where they are more than now and then.
+  if (stacks_->torn() * 20 > stacks_->samples()) {
+    lacks(stacks_->torn(), "stack samples moved while they were read");
+  }
   if (const auto& why = sampler_->why_no_gpu(); !why.empty()) {
     info_.missing.push_back("no GPU was found: " + join(why, "; "));
   }
@@ -582,6 +612,8 @@ void Recorder::finish() {
     note_batch(stream->reader.finish(t_s), t_s);
   }
   note_host(sampler_->tick(now_s()));
+  stacks_->stop();
+  note_stacks();
   for (Event& event : watch_->finish(now_s(), true)) note_event(std::move(event));
   const double deadline_s = now_s() + kSoftwareWait_s;
   while (!background_.take() && !background_.gpus() && now_s() < deadline_s) {
@@ -713,7 +745,6 @@ void recorder_main(Launch& launch, const RecordOptions& options, Fd to_front, Fd
   detach_standard_streams();
   set_process_title("rigwise: recorder " + launch.name);
   ::mallopt(M_ARENA_MAX, 1);
-  ::setpriority(PRIO_PROCESS, 0, 10);
   int status = 70;
   try {
     status = Recorder(launch, options, std::move(to_front), std::move(channel->one), keeper).run();

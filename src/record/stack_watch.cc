@@ -1,0 +1,471 @@
+#include "record/stack_watch.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <csignal>
+#include <map>
+#include <mutex>
+#include <random>
+#include <set>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "host/kept_file.h"
+
+namespace rigwise {
+
+namespace {
+
+constexpr double kSpan_s = 1;         // a span is closed when it is that long
+constexpr double kCountEvery_s = 60;  // stacks are counted by the minute
+constexpr double kSlowestTry_s = 60;  // between tries to look into a process that refused
+constexpr int kLoaderEvery = 4;       // loaders are looked at in every fourth round, …
+constexpr int kLauncherEvery = 10;    // … processes that only wait for others in every tenth
+constexpr std::size_t kMostProcesses = 64;
+constexpr std::size_t kMostStacks = 20000;  // what comes after is counted as stack 0
+constexpr std::size_t kMostFrames = 200;    // of one stack on disk
+
+/// "site-packages/torch/nn/modules/module.py" → "torch/nn/modules/module.py"; of other files the
+/// name alone.
+std::string_view short_file(std::string_view file) {
+  for (const std::string_view mark : {"/site-packages/", "/dist-packages/"}) {
+    const auto at = file.rfind(mark);
+    if (at != std::string_view::npos) return file.substr(at + mark.size());
+  }
+  const auto slash = file.rfind('/');
+  return slash == std::string_view::npos ? file : file.substr(slash + 1);
+}
+
+/// Outermost first, parted by ';'. Names come from the command: bounded and made safe to print.
+std::string folded(const std::vector<PythonFrame>& innermost_first) {
+  std::string text;
+  const std::size_t count = std::min(innermost_first.size(), kMostFrames);
+  for (std::size_t i = count; i-- > 0;) {
+    const PythonCode* code = innermost_first[i].code;
+    if (code == nullptr) continue;
+    std::string frame =
+        clean_text(short_file(code->file), 120) + ":" + clean_text(code->function, 120);
+    std::replace(frame.begin(), frame.end(), ';', ',');
+    if (!text.empty()) text += ';';
+    text += frame;
+  }
+  return text;
+}
+
+struct Sched {
+  double running_s = 0, queued_s = 0;
+};
+
+/// What one sample stands for: from halfway to the one before to halfway to the one after.
+struct Cell {
+  double t_s = 0;
+  std::string_view work = {};
+  std::int64_t stack = 0;
+  std::optional<Sched> used = {};  // since the sample before
+};
+
+struct Watched {
+  int pid = 0;
+  std::string role = {};
+  std::optional<int> rank = {};
+  std::unique_ptr<PythonProcess> python = {};
+  StackClassifier classifier;
+  double next_try_s = 0, wait_s = 0.1;
+  bool tree_has_it = true;
+  KeptFile sched, stat;
+  std::optional<Sched> sched_before = {};
+  std::optional<double> seen_before_s = {};
+  std::optional<Cell> open = {};  // waits for its successor, which says where it ends
+  double open_from_s = 0;
+  std::optional<StackSpan> span = {};
+  std::vector<std::int64_t> span_stacks = {};
+  std::int64_t torn_before = 0;  // since the last good sample
+  std::unordered_map<std::size_t, std::int64_t> stack_of_hash = {};
+};
+
+std::int64_t commonest(std::vector<std::int64_t>& ids) {
+  std::sort(ids.begin(), ids.end());
+  std::int64_t best = 0;
+  std::ptrdiff_t most = 0;
+  for (auto from = ids.begin(); from != ids.end();) {
+    const auto to = std::upper_bound(from, ids.end(), *from);
+    if (to - from > most) most = to - from, best = *from;
+    from = to;
+  }
+  return best;
+}
+
+}  // namespace
+
+struct StackWatch::State {
+  explicit State(pid_t command, StackWatchOptions given) : options(std::move(given)) {
+    ProcSample first;
+    first.pid = command;
+    first.role = "other";
+    tree.push_back(first);
+  }
+
+  StackWatchOptions options;
+  std::thread thread;
+  // Between the threads.
+  mutable std::mutex mutex;
+  std::condition_variable wake;
+  std::vector<ProcSample> tree;
+  bool tree_is_new = true, paused = false, ending = false;
+  StackBatch batch;
+  std::map<int, std::string> refused;
+  std::atomic<bool> profiled = false;
+  std::atomic<std::int64_t> samples = 0, torn = 0;
+  // The thread's own.
+  std::map<int, Watched> processes;
+  std::map<std::string, std::int64_t> stack_ids;
+  std::map<std::pair<int, std::int64_t>, std::int64_t> counts;
+  double counted_from_s = 0;
+  std::mt19937 random{std::random_device{}()};
+  ReadBuffer buffer;
+  std::vector<PythonFrame> frames;
+  StackBatch fresh;
+
+  [[nodiscard]] double now_s() const { return monotonic_s() - options.start_monotonic_s; }
+  void run();
+  void take_tree();
+  void look(Watched& process);
+  bool attach(Watched& process, double t_s);
+  std::optional<Sched> sched_of(Watched& process);
+  bool is_stopped(Watched& process);
+  std::int64_t id_of(Watched& process, std::string_view work, double t_s);
+  void add(Watched& process, Cell cell);
+  void close_cell(Watched& process, double until_s, const std::optional<Sched>& later);
+  void close_span(Watched& process);
+  void close_process(Watched& process);
+  void flush_counts(double t_s, bool all);
+  void hand_over();
+};
+
+// ------------------------------------------------------------------------------- one look
+
+std::optional<Sched> StackWatch::State::sched_of(Watched& process) {
+  const auto text = process.sched.read_record(buffer);
+  if (!text) return std::nullopt;
+  const auto words = split(trim(*text), ' ');
+  if (words.size() < 2) return std::nullopt;
+  const auto running = to_integer(words[0]), queued = to_integer(words[1]);
+  if (!running || !queued) return std::nullopt;
+  return Sched{static_cast<double>(*running) * 1e-9, static_cast<double>(*queued) * 1e-9};
+}
+
+bool StackWatch::State::is_stopped(Watched& process) {
+  const auto text = process.stat.read_record(buffer);
+  if (!text) return false;
+  const auto paren = text->rfind(')');
+  if (paren == std::string_view::npos || paren + 2 >= text->size()) return false;
+  const char state = (*text)[paren + 2];
+  return state == 'T' || state == 't';
+}
+
+bool StackWatch::State::attach(Watched& process, double t_s) {
+  if (t_s < process.next_try_s) return false;
+  auto attached = PythonProcess::attach(process.pid);
+  if (attached) {
+    process.python = std::make_unique<PythonProcess>(std::move(*attached));
+    process.wait_s = 0.1;
+    const std::lock_guard lock(mutex);
+    refused.erase(process.pid);
+    return true;
+  }
+  // It may still be starting up, or about to execute an interpreter.
+  process.next_try_s = t_s + process.wait_s;
+  process.wait_s = std::min(kSlowestTry_s, process.wait_s * 2);
+  if (attached.error().code == Errc::unavailable && process.role == "rank") {
+    const std::lock_guard lock(mutex);
+    refused[process.pid] = attached.error().message;
+  }
+  return false;
+}
+
+std::int64_t StackWatch::State::id_of(Watched& process, std::string_view work, double t_s) {
+  std::size_t hash = 0;
+  for (const auto& frame : frames) {
+    hash = hash * 1099511628211ULL + std::hash<const void*>{}(frame.code);
+  }
+  hash = hash * 31 + std::hash<std::string_view>{}(work);
+  const auto known = process.stack_of_hash.find(hash);
+  if (known != process.stack_of_hash.end()) return known->second;
+  std::string text = std::string(work) + '\n' + folded(frames);
+  auto place = stack_ids.find(text);
+  if (place == stack_ids.end()) {
+    if (stack_ids.size() >= kMostStacks) return 0;
+    const auto id = static_cast<std::int64_t>(stack_ids.size()) + 1;
+    fresh.frames.push_back(
+        StackFrames{t_s, id, std::string(work), text.substr(text.find('\n') + 1)});
+    place = stack_ids.emplace(std::move(text), id).first;
+  }
+  if (process.stack_of_hash.size() < kMostStacks)
+    process.stack_of_hash.emplace(hash, place->second);
+  return place->second;
+}
+
+void StackWatch::State::look(Watched& process) {
+  const double t_s = now_s();
+  if (!process.python && !attach(process, t_s)) return;
+  const StackRead read = process.python->sample(frames);
+  if (read == StackRead::gone) {
+    close_process(process);
+    process.classifier.forget();
+    process.stack_of_hash.clear();
+    process.python.reset();
+    process.next_try_s = t_s + 0.1;
+    return;
+  }
+  ++samples;
+  if (read == StackRead::torn) {
+    ++torn;
+    ++process.torn_before;
+    return;
+  }
+  if (read == StackRead::no_frame) frames.clear();
+  Cell cell;
+  cell.t_s = t_s;
+  cell.work = process.classifier.work_of(frames);
+  const auto sched = sched_of(process);
+  if (sched && process.sched_before) {
+    cell.used = Sched{std::max(0.0, sched->running_s - process.sched_before->running_s),
+                      std::max(0.0, sched->queued_s - process.sched_before->queued_s)};
+    if (cell.used->running_s + cell.used->queued_s <= 0 && is_stopped(process)) {
+      cell.work = "stopped";
+    }
+  }
+  process.sched_before = sched;
+  if (cell.work == "profiler") profiled = true;
+  cell.stack = id_of(process, cell.work, t_s);
+  ++counts[{process.pid, cell.stack}];
+  add(process, cell);
+}
+
+// ------------------------------------------------------------------------------- cells and spans
+
+/// The open cell ends halfway to the next sample, and has half of what was used up to there.
+void StackWatch::State::close_cell(Watched& process, double until_s,
+                                   const std::optional<Sched>& later) {
+  const Cell& cell = *process.open;
+  StackSpan* span = process.span ? &*process.span : nullptr;
+  if (span != nullptr && (span->work != cell.work || span->t_end_s - span->t_s >= kSpan_s)) {
+    close_span(process);
+    span = nullptr;
+  }
+  if (span == nullptr) {
+    process.span.emplace();
+    span = &*process.span;
+    span->t_s = process.open_from_s;
+    span->pid = process.pid;
+    span->work = std::string(cell.work);
+    process.span_stacks.clear();
+  }
+  span->t_end_s = until_s;
+  ++span->samples;
+  span->torn += process.torn_before;
+  process.torn_before = 0;
+  process.span_stacks.push_back(cell.stack);
+  for (const auto& half : {cell.used, later}) {
+    if (!half) continue;
+    span->running_s = span->running_s.value_or(0) + half->running_s / 2;
+    span->queued_s = span->queued_s.value_or(0) + half->queued_s / 2;
+  }
+  process.open.reset();
+  process.open_from_s = until_s;
+}
+
+void StackWatch::State::add(Watched& process, Cell cell) {
+  if (process.open) {
+    close_cell(process, (process.open->t_s + cell.t_s) / 2, cell.used);
+  } else {
+    process.open_from_s = cell.t_s;
+  }
+  process.open = std::move(cell);
+}
+
+void StackWatch::State::close_span(Watched& process) {
+  if (!process.span) return;
+  process.span->role = process.role;  // known better by now than when the span began
+  process.span->rank = process.rank;
+  process.span->stack = commonest(process.span_stacks);
+  fresh.spans.push_back(std::move(*process.span));
+  process.span.reset();
+}
+
+void StackWatch::State::close_process(Watched& process) {
+  if (process.open) close_cell(process, process.open->t_s, std::nullopt);
+  close_span(process);
+  process.sched_before.reset();
+}
+
+void StackWatch::State::flush_counts(double t_s, bool all) {
+  if (!all && t_s - counted_from_s < kCountEvery_s) return;
+  for (const auto& [key, samples_of] : counts) {
+    const auto place = processes.find(key.first);
+    StackCount row;
+    row.t_s = counted_from_s;
+    row.pid = key.first;
+    if (place != processes.end()) row.role = place->second.role, row.rank = place->second.rank;
+    row.stack = key.second;
+    row.samples = samples_of;
+    fresh.counts.push_back(std::move(row));
+  }
+  counts.clear();
+  counted_from_s = t_s;
+}
+
+// ------------------------------------------------------------------------------- the thread
+
+void StackWatch::State::take_tree() {
+  std::vector<ProcSample> now;
+  {
+    const std::lock_guard lock(mutex);
+    if (!tree_is_new) return;
+    tree_is_new = false;
+    now = tree;
+  }
+  for (auto& [pid, process] : processes) process.tree_has_it = false;
+  for (const auto& sample : now) {
+    auto place = processes.find(sample.pid);
+    if (place == processes.end()) {
+      if (processes.size() >= kMostProcesses) continue;
+      place = processes.try_emplace(sample.pid).first;
+      Watched& fresh_one = place->second;
+      fresh_one.pid = sample.pid;
+      fresh_one.classifier = StackClassifier(options.patterns);
+      const std::string folder = "/proc/" + std::to_string(sample.pid) + "/";
+      fresh_one.sched = KeptFile(folder + "schedstat");
+      fresh_one.stat = KeptFile(folder + "stat");
+    }
+    place->second.tree_has_it = true;
+    if (!sample.role.empty()) place->second.role = sample.role;
+    place->second.rank = sample.rank;
+  }
+  for (auto place = processes.begin(); place != processes.end();) {
+    if (place->second.tree_has_it) {
+      ++place;
+      continue;
+    }
+    close_process(place->second);
+    flush_counts(now_s(), true);  // while its role is still known
+    place = processes.erase(place);
+  }
+}
+
+void StackWatch::State::hand_over() {
+  if (fresh.spans.empty() && fresh.frames.empty() && fresh.counts.empty()) return;
+  const auto move_to = [](auto& from, auto& to) {
+    to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+    from.clear();
+  };
+  const std::lock_guard lock(mutex);
+  move_to(fresh.spans, batch.spans);
+  move_to(fresh.frames, batch.frames);
+  move_to(fresh.counts, batch.counts);
+}
+
+void StackWatch::State::run() {
+  std::uniform_real_distribution<double> jitter(0.5, 1.5);
+  for (int round = 0;; ++round) {
+    const std::chrono::duration<double> wait(options.interval_s * jitter(random));
+    {
+      std::unique_lock lock(mutex);
+      wake.wait_for(lock, wait, [this] { return ending; });
+      if (ending) break;
+      if (paused) {
+        lock.unlock();
+        for (auto& [pid, process] : processes) close_process(process);
+        hand_over();
+        continue;
+      }
+    }
+    take_tree();
+    for (auto& [pid, process] : processes) {
+      const int every = process.role == "loader"     ? kLoaderEvery
+                        : process.role == "launcher" ? kLauncherEvery
+                                                     : 1;
+      if ((round + pid) % every == 0) look(process);
+    }
+    flush_counts(now_s(), false);
+    hand_over();
+  }
+  for (auto& [pid, process] : processes) close_process(process);
+  flush_counts(now_s(), true);
+  hand_over();
+}
+
+StackWatch::StackWatch(pid_t command, StackWatchOptions options)
+    : state_(std::make_unique<State>(command, std::move(options))) {
+  sigset_t all, before;
+  sigfillset(&all);
+  const bool masked = ::pthread_sigmask(SIG_SETMASK, &all, &before) == 0;
+  state_->thread = std::thread([state = state_.get()] {
+    try {
+      state->run();
+    } catch (...) {
+      // Out of memory: there are no more samples, and the spans end here.
+    }
+  });
+  if (masked) ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+StackWatch::~StackWatch() {
+  stop();
+}
+
+void StackWatch::follow(const std::vector<ProcSample>& tree) {
+  const std::lock_guard lock(state_->mutex);
+  state_->tree = tree;
+  state_->tree_is_new = true;
+}
+
+void StackWatch::pause(bool paused) {
+  const std::lock_guard lock(state_->mutex);
+  state_->paused = paused;
+}
+
+StackBatch StackWatch::take() {
+  const std::lock_guard lock(state_->mutex);
+  return std::exchange(state_->batch, {});
+}
+
+void StackWatch::stop() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->ending = true;
+  }
+  state_->wake.notify_all();
+  if (state_->thread.joinable()) state_->thread.join();
+}
+
+bool StackWatch::user_profiles() const {
+  return state_->profiled;
+}
+
+std::vector<std::string> StackWatch::refusals() const {
+  const std::lock_guard lock(state_->mutex);
+  std::vector<std::string> words;
+  std::set<std::string> told;
+  for (const auto& [pid, why] : state_->refused) {
+    if (told.insert(why).second) words.push_back(why);
+  }
+  return words;
+}
+
+std::int64_t StackWatch::samples() const {
+  return state_->samples;
+}
+std::int64_t StackWatch::torn() const {
+  return state_->torn;
+}
+
+}  // namespace rigwise
