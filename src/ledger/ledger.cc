@@ -8,11 +8,12 @@
 #include <map>
 
 #include "base/text.h"
+#include "ledger/facts.h"
 #include "ledger/findings.h"
-#include "ledger/machine.h"
 #include "ledger/rules.h"
 #include "ledger/split.h"
 #include "ledger/steps.h"
+#include "ledger/work_rows.h"
 #include "rigwise/units.h"
 
 namespace rigwise {
@@ -23,183 +24,16 @@ constexpr std::string_view kStacks =
     "where each rank's main thread stands, sampled many times a second";
 constexpr std::string_view kInCompute = "not told apart from compute: its seconds are there";
 
-/// Everything that was read, before any second is given away.
-struct Facts {
-  const Run* run = nullptr;
-  double wall_s = 0;
-  bool ended = false;
-  bool unwatched_end = false;  // the recorder died first: nobody saw what came after
-  bool unread_end = false;     // or the last of the log was not read: steps may have gone on
-  Rows<StepRecord> step_rows = {};
-  Rows<Event> events = {};
-  StepsSeen seen = {};
-  std::optional<StepSeries> series = {};  // the main one, or one made from the summary line
-  bool from_summary = false;
-  double stated_evaluation_s = 0;  // sum of eval_runtime
-  std::int64_t evaluations = 0;
-  std::vector<Window> evaluation_windows = {}, checkpoint_windows = {};
-  std::int64_t saves = 0;
-  double save_bytes = 0, largest_save_bytes = 0;
-  std::int64_t open_saves = 0;
-  TornCheckpoints torn = {};
-  Evidence save_evidence = {}, evaluation_evidence = {};
-  std::optional<double> train_end_s = {};
-  std::vector<HostView> hosts = {};
-  std::vector<RankProcess> ranks = {};
-  Throttling throttling = {};
-  Stretch stretch = {};
+/// Whose rows are made: the run's (nullptr), or one rank's.
+struct Whose {
+  const WorkSplit* split = nullptr;
+  const RankWork* rank = nullptr;
 };
-
-bool is_buffered(const Facts& facts, const std::string& log_file) {
-  const auto has = [&](const std::vector<std::string>& files) {
-    return std::find(files.begin(), files.end(), log_file) != files.end();
-  };
-  return has(facts.seen.buffered) || has(facts.run->info.untimed);
-}
-
-void extend(Evidence& evidence, const std::string& file, std::int64_t line) {
-  evidence.file = file;
-  if (line <= 0) return;
-  if (!evidence.first_row) evidence.first_row = line;
-  evidence.last_row = line;
-}
-
-/// A run of which only the totals are known: one interval that holds all steps.
-void use_summary(Facts& facts) {
-  const StepRecord* summary = nullptr;
-  std::int64_t line = 0;
-  for (std::size_t i = 0; i < facts.step_rows.rows.size(); ++i) {
-    const auto& record = facts.step_rows.rows[i];
-    if (record.kind != RecordKind::summary || !record.runtime_s) continue;
-    if (!std::isfinite(*record.runtime_s) || !(*record.runtime_s > 0)) continue;
-    summary = &record;
-    line = line_of(facts.step_rows, i);
-  }
-  if (summary == nullptr) return;
-  StepSeries series;
-  const auto& untimed = facts.run->info.untimed;
-  const bool placed = std::find(untimed.begin(), untimed.end(), summary->log_file) == untimed.end();
-  series.end_s = placed ? std::clamp(summary->t_s, 0.0, facts.wall_s) : facts.wall_s;
-  series.begin_s = std::max(0.0, series.end_s - *summary->runtime_s);
-  series.begin_low_s = 0;
-  series.first_row = series.last_row = line;
-  series.source = "summary line in " + summary->log_file;
-  double steps = 1;
-  if (summary->steps_per_s && *summary->steps_per_s > 0) {
-    steps = std::max(1.0, std::round(*summary->steps_per_s * *summary->runtime_s));
-    series.steps = static_cast<std::int64_t>(std::min(steps, 1e15));
-  }
-  series.intervals.push_back({series.begin_s, series.end_s, steps, line});
-  facts.series = series;
-  facts.from_summary = true;
-}
-
-/// An evaluation known only by a result line that waited in a buffer: its instants say nothing.
-bool waited_in_buffer(const Facts& facts, const Event& event) {
-  if (facts.seen.buffered.empty() || event.how != "log" || event.detail.find("bar") == 0) {
-    return false;
-  }
-  return std::any_of(
-      facts.step_rows.rows.begin(), facts.step_rows.rows.end(), [&](const StepRecord& record) {
-        return record.kind == RecordKind::eval && std::fabs(record.t_s - *event.t_end_s) < 0.01 &&
-               is_buffered(facts, record.log_file);
-      });
-}
-
-void read_log_events(Facts& facts) {
-  std::vector<Window> evaluations, checkpoints;
-  for (std::size_t i = 0; i < facts.events.rows.size(); ++i) {
-    const Event& event = facts.events.rows[i];
-    const std::int64_t line = line_of(facts.events, i);
-    if (!std::isfinite(event.t_s)) continue;
-    if (event.kind == EventKind::train_end && !facts.train_end_s) facts.train_end_s = event.t_s;
-    if (event.kind == EventKind::evaluation && event.t_end_s && !waited_in_buffer(facts, event)) {
-      evaluations.push_back({event.t_s, *event.t_end_s});
-      extend(facts.evaluation_evidence, facts.events.file, line);
-    }
-    if (event.kind == EventKind::checkpoint && event.how != "log") {
-      ++facts.saves;
-      if (event.state == "open") ++facts.open_saves;
-      facts.torn.last = event.state == "torn";
-      if (facts.torn.last) {
-        ++facts.torn.count;
-        facts.torn.name = event.name;
-        facts.torn.why = event.detail;
-        extend(facts.torn.evidence, facts.events.file, line);
-      }
-      const auto bytes = static_cast<double>(event.size_bytes.value_or(0));
-      facts.save_bytes += bytes;
-      facts.largest_save_bytes = std::max(facts.largest_save_bytes, bytes);
-      // Still being written when the record ends: the steps may be waiting for it.
-      const double to_s = event.t_end_s.value_or(event.state == "open" ? facts.wall_s : event.t_s);
-      checkpoints.push_back({event.t_s, to_s});
-      extend(facts.save_evidence, facts.events.file, line);
-    }
-  }
-  facts.evaluations = static_cast<std::int64_t>(evaluations.size());
-  const bool told = !evaluations.empty();
-  for (std::size_t i = 0; i < facts.step_rows.rows.size(); ++i) {
-    const auto& record = facts.step_rows.rows[i];
-    if (record.kind != RecordKind::eval || !record.runtime_s) continue;
-    if (!std::isfinite(*record.runtime_s) || *record.runtime_s <= 0) continue;
-    facts.stated_evaluation_s += *record.runtime_s;
-    if (told) continue;
-    ++facts.evaluations;
-    extend(facts.evaluation_evidence, facts.step_rows.file, line_of(facts.step_rows, i));
-    if (!is_buffered(facts, record.log_file)) {
-      evaluations.push_back({record.t_s - *record.runtime_s, record.t_s});
-    }
-  }
-  for (const auto& record : facts.step_rows.rows) {
-    // A summary line that waited in a buffer does not say when training ended.
-    if (record.kind == RecordKind::summary && is_buffered(facts, record.log_file) &&
-        facts.train_end_s && *facts.train_end_s >= record.t_s - 0.01) {
-      facts.train_end_s.reset();
-    }
-  }
-  facts.evaluation_windows = united(std::move(evaluations), facts.wall_s);
-  facts.checkpoint_windows = united(std::move(checkpoints), facts.wall_s);
-}
-
-Result<Facts> gather(const Run& run) {
-  Facts facts;
-  facts.run = &run;
-  facts.wall_s = run.wall_s;
-  facts.unwatched_end = run.info.end_unwatched;
-  facts.unread_end = facts.unwatched_end || run.info.log_end_unread;
-  facts.ended =
-      (run.state == RunState::finished || run.info.ending.has_value()) && !facts.unread_end;
-  RW_TRY(facts.step_rows, read_steps(run));
-  RW_TRY(facts.events, read_events(run));
-  facts.seen = see_steps(facts.step_rows, facts.wall_s, run.info.untimed);
-  facts.series = facts.seen.main;
-  if (!facts.series && !facts.seen.stated_s) use_summary(facts);
-  read_log_events(facts);
-  facts.stretch =
-      facts.series ? Stretch{facts.series->begin_s, facts.series->end_s} : Stretch{0, facts.wall_s};
-  for (const auto& host : hosts_of(run)) {
-    facts.hosts.push_back(see_host(run, host, facts.stretch));
-    for (auto& rank : see_ranks(run, host)) facts.ranks.push_back(std::move(rank));
-  }
-  facts.throttling = see_throttling(run, facts.stretch);
-  return facts;
-}
 
 // ---- rows -------------------------------------------------------------------------------------
 
-LedgerRow known(LedgerClass cls, const Share& share, How how) {
-  LedgerRow row;
-  row.cls = cls;
-  row.seconds = std::max(0.0, share.seconds);
-  const double half_s = 1.96 * std::sqrt(share.variance);
-  row.low_s = std::max(0.0, *row.seconds - half_s);
-  row.high_s = *row.seconds + half_s;
-  row.how = how;
-  return row;
-}
-
 LedgerRow zero(LedgerClass cls, How how, std::string note, std::vector<Evidence> evidence = {}) {
-  LedgerRow row = known(cls, Share{}, how);
+  LedgerRow row = row_of_share(cls, Share{}, how);
   row.note = std::move(note);
   row.evidence = std::move(evidence);
   return row;
@@ -223,7 +57,8 @@ Evidence step_rows_of(const StepSeries& series, std::string what = {}) {
   return evidence;
 }
 
-std::string startup_note(const Facts& facts, const Split& split) {
+std::string startup_note(const Facts& facts, const Split& split, const Whose& whose) {
+  if (whose.split != nullptr) return join(startup_parts(*whose.split), ", ");
   std::vector<std::string> parts;
   std::map<std::string, double> phases;
   for (const auto& event : facts.events.rows) {
@@ -271,14 +106,15 @@ bool unseen_edge(const Facts& facts, const Share& share) {
   return facts.run->info.imported && share.seconds < kNothing_s;
 }
 
-LedgerRow startup_row(const Facts& facts, const Split& split) {
+LedgerRow startup_row(const Facts& facts, const Split& split, const Whose& whose) {
   if (unseen_edge(facts, split.startup)) {
     return not_known(LedgerClass::startup, "the files do not show the command's start",
                      "record the run with rigwise run");
   }
   const bool seen = facts.series->begin_seen;
-  LedgerRow row = known(LedgerClass::startup, split.startup, seen ? How::measured : How::derived);
-  row.note = startup_note(facts, split);
+  LedgerRow row =
+      row_of_share(LedgerClass::startup, split.startup, seen ? How::measured : How::derived);
+  row.note = startup_note(facts, split, whose);
   Evidence first = step_rows_of(*facts.series);
   first.last_row = first.first_row;
   row.evidence = {first};
@@ -289,8 +125,9 @@ LedgerRow startup_row(const Facts& facts, const Split& split) {
   return row;
 }
 
-LedgerRow compute_row(const Facts& facts, const Split& split) {
-  LedgerRow row = known(LedgerClass::compute, split.compute, How::assumed);
+LedgerRow compute_row(const Facts& facts, const Split& split, const Whose& whose) {
+  LedgerRow row = row_of_share(LedgerClass::compute, split.compute,
+                               whose.split != nullptr ? How::measured : How::assumed);
   const StepSeries& series = *facts.series;
   row.evidence = {step_rows_of(series, series.source)};
   if (series.steps) {
@@ -302,6 +139,10 @@ LedgerRow compute_row(const Facts& facts, const Split& split) {
                                                  : format_duration(split.pace->step_s));
     }
     row.note += ", ";
+  }
+  if (whose.split != nullptr) {
+    row.note += compute_parts(*whose.split);
+    return row;
   }
   row.note += "the steps' time less the rows that are known";
   row.would_measure = std::string(kStacks);
@@ -315,17 +156,21 @@ bool checkpoints_watched(const Facts& facts) {
                      [](const HostView& host) { return host.present; });
 }
 
-LedgerRow checkpoint_row(const Facts& facts, const Split& split) {
-  if (facts.saves == 0) {
-    if (!checkpoints_watched(facts)) {
+LedgerRow checkpoint_row(const Facts& facts, const Split& split, const Whose& whose) {
+  if (facts.saves == 0 && split.checkpoint.seconds <= 0) {
+    if (!checkpoints_watched(facts) && whose.split == nullptr) {
       return not_known(LedgerClass::checkpoint, "nobody watched the output folders",
                        "record the run with rigwise run");
     }
     return zero(LedgerClass::checkpoint, How::measured, "no checkpoint was written");
   }
-  LedgerRow row = known(LedgerClass::checkpoint, split.checkpoint,
-                        facts.from_summary ? How::derived : How::measured);
+  LedgerRow row = row_of_share(LedgerClass::checkpoint, split.checkpoint,
+                               facts.from_summary ? How::derived : How::measured);
   if (facts.from_summary) row.low_s = 0;  // whether steps went on meanwhile is not known
+  if (facts.saves == 0) {
+    row.note = "seen in stack samples; no new files were seen";
+    return row;
+  }
   const double mean_bytes = facts.save_bytes / static_cast<double>(facts.saves);
   row.note = fmt::format("{} {}", facts.saves, facts.saves == 1 ? "save" : "saves");
   if (mean_bytes > 0) {
@@ -343,7 +188,12 @@ std::string_view why_end_is_lost(const Facts& facts) {
   return facts.unread_end ? "the end of the log was not read" : "the end is lost";
 }
 
-LedgerRow evaluation_row(const Facts& facts, const Split& split) {
+LedgerRow evaluation_row(const Facts& facts, const Split& split, const Whose& whose) {
+  if (whose.split != nullptr && facts.evaluations == 0 && split.evaluation.seconds > 0) {
+    LedgerRow row = row_of_share(LedgerClass::evaluation, split.evaluation, How::measured);
+    row.note = "seen in stack samples; the log tells of none";
+    return row;
+  }
   if (facts.evaluations == 0 && facts.unread_end) {
     return not_known(LedgerClass::evaluation, std::string(why_end_is_lost(facts)),
                      "record the run again");
@@ -351,7 +201,7 @@ LedgerRow evaluation_row(const Facts& facts, const Split& split) {
   if (facts.evaluations == 0) {
     return zero(LedgerClass::evaluation, How::measured, "the log tells of none");
   }
-  LedgerRow row = known(LedgerClass::evaluation, split.evaluation, How::measured);
+  LedgerRow row = row_of_share(LedgerClass::evaluation, split.evaluation, How::measured);
   row.note = fmt::format("{} {}", facts.evaluations,
                          facts.evaluations == 1 ? "evaluation" : "evaluations");
   row.evidence = {facts.evaluation_evidence};
@@ -369,7 +219,7 @@ LedgerRow teardown_row(const Facts& facts, const Split& split) {
     return not_known(LedgerClass::teardown, "the files do not show the command's end",
                      "record the run with rigwise run");
   }
-  LedgerRow row = known(LedgerClass::teardown, split.teardown, How::measured);
+  LedgerRow row = row_of_share(LedgerClass::teardown, split.teardown, How::measured);
   row.evidence = {Evidence{"", "run.json", std::nullopt, std::nullopt, "ending"}};
   const auto& ending = facts.run->info.ending;
   if (ending && (ending->signal || ending->exit_status.value_or(0) != 0)) {
@@ -390,7 +240,7 @@ LedgerRow throttle_row(const Facts& facts, double room_s) {
                 {held.evidence});
   }
   LedgerRow row =
-      known(LedgerClass::throttle, Share{std::min(held.lost_s, room_s), 0}, How::derived);
+      row_of_share(LedgerClass::throttle, Share{std::min(held.lost_s, room_s), 0}, How::derived);
   row.low_s = 0;  // a step that waits for memory loses nothing to a lower clock
   row.high_s = std::min(std::max(held.lost_high_s, *row.seconds), room_s);
   row.evidence = {held.evidence};
@@ -399,7 +249,7 @@ LedgerRow throttle_row(const Facts& facts, double room_s) {
   return row;
 }
 
-LedgerRow memory_row(const Facts& facts, double room_s) {
+LedgerRow memory_row(const Facts& facts, double room_s, const Whose& whose) {
   constexpr double kSwapNoise_bytes = 16e6;
   constexpr double kPressureNoise_s = 0.05;
   const HostView* worst = nullptr;
@@ -424,7 +274,21 @@ LedgerRow memory_row(const Facts& facts, double room_s) {
                      fmt::format("swap grew by {} while steps ran", format_bytes(swapped)),
                      "a kernel with /proc/pressure");
   }
-  LedgerRow row = known(LedgerClass::memory, Share{std::min(full_s, room_s), 0}, How::derived);
+  if (whose.split != nullptr) {
+    // While the main thread slept where it should compute, it may have waited for memory.
+    const double asleep_s = std::min(room_s, whose.split->asleep_in_compute_s);
+    const double some_s = worst->mem_some_s.value_or(full_s);
+    LedgerRow row =
+        row_of_share(LedgerClass::memory, Share{std::min(some_s, asleep_s), 0}, How::derived);
+    row.low_s = std::min(full_s, asleep_s);
+    row.high_s = std::max(*row.seconds, std::min(some_s, room_s));
+    row.evidence = {worst->evidence};
+    row.note = "tasks stood still for memory while the main thread slept in its arithmetic";
+    if (swapped > kSwapNoise_bytes) row.note += ", swap grew by " + format_bytes(swapped);
+    return row;
+  }
+  LedgerRow row =
+      row_of_share(LedgerClass::memory, Share{std::min(full_s, room_s), 0}, How::derived);
   row.low_s = 0;
   row.high_s = std::min(room_s, std::max(full_s, worst->mem_some_s.value_or(full_s)));
   row.evidence = {worst->evidence};
@@ -433,16 +297,29 @@ LedgerRow memory_row(const Facts& facts, double room_s) {
   return row;
 }
 
-LedgerRow sync_row(const Facts& facts) {
-  if (facts.run->info.ranks_trained == 1) {
+WorkRowsInput work_rows_input(const Facts& facts, const Whose& whose) {
+  WorkRowsInput input;
+  input.seen = &facts.work;
+  input.split = whose.split;
+  input.rank = whose.rank;
+  input.critical_s = &facts.worked->critical_s;
+  input.hosts = &facts.hosts;
+  input.lone = facts.work.ranks.size() < 2;
+  return input;
+}
+
+LedgerRow sync_row(const Facts& facts, const Whose& whose) {
+  if (facts.run->info.ranks_trained == 1 && facts.work.ranks.size() < 2) {
     return zero(LedgerClass::sync, How::derived, "one rank trained: nobody to wait for",
                 {Evidence{"", "run.json", std::nullopt, std::nullopt, "ranks_trained"}});
   }
+  if (whose.split != nullptr) return sync_row_of(work_rows_input(facts, whose));
   return not_known(LedgerClass::sync, std::string(kInCompute),
                    "stack samples of every rank, or a short trace of the collectives");
 }
 
-LedgerRow host_row(const Facts& facts) {
+LedgerRow host_row(const Facts& facts, const Whose& whose) {
+  if (whose.split != nullptr) return host_row_of(work_rows_input(facts, whose));
   std::string note(kInCompute);
   for (const auto& host : facts.hosts) {
     if (!host.run_delay_s) continue;
@@ -453,7 +330,8 @@ LedgerRow host_row(const Facts& facts) {
                    "stack samples beside each GPU's utilisation and the run-queue delay");
 }
 
-std::string unexplained_note(const Facts& facts, const Split& split) {
+std::string unexplained_note(const Facts& facts, const Split& split, const Whose& whose) {
+  if (whose.split != nullptr) return unexplained_parts(*whose.split);
   std::vector<std::string> parts;
   const auto part = [&](double seconds, const char* what) {
     if (seconds >= 0.05) parts.push_back(format_duration(seconds) + " " + what);
@@ -469,11 +347,24 @@ std::string unexplained_note(const Facts& facts, const Split& split) {
   return join(parts, ", ");
 }
 
+/// What stack samples measured goes before what steps and windows of the log and the file system
+/// imply.
+void use_work(const WorkSplit& work, Split& split) {
+  split.startup = work.of(LedgerClass::startup);
+  split.compute = work.of(LedgerClass::compute);
+  split.checkpoint = work.of(LedgerClass::checkpoint);
+  split.evaluation = work.of(LedgerClass::evaluation);
+  split.teardown = work.of(LedgerClass::teardown);
+  split.unexplained = work.of(LedgerClass::unexplained);
+  split.stalls.clear();
+}
+
 /// Gives the seconds away in the rules' order and makes the rows sum to the wall time exactly.
-std::vector<LedgerRow> rows_of(const Facts& facts, Split split) {
+std::vector<LedgerRow> rows_of(const Facts& facts, Split split, const Whose& whose = {}) {
+  if (whose.split != nullptr) use_work(*whose.split, split);
   const double unplaced_s =
       facts.stated_evaluation_s - (split.evaluation.seconds + split.around_events_s);
-  if (facts.evaluation_windows.empty() && unplaced_s > 0) {
+  if (whose.split == nullptr && facts.evaluation_windows.empty() && unplaced_s > 0) {
     // Results whose lines waited in a buffer: their seconds are among the stalls, if anywhere.
     for (auto& stall : split.stalls) {
       const double moved_s =
@@ -491,18 +382,18 @@ std::vector<LedgerRow> rows_of(const Facts& facts, Split split) {
     }
   }
   std::map<LedgerClass, LedgerRow> rows;
-  rows[LedgerClass::startup] = startup_row(facts, split);
-  rows[LedgerClass::checkpoint] = checkpoint_row(facts, split);
-  rows[LedgerClass::evaluation] = evaluation_row(facts, split);
-  if (facts.evaluation_windows.empty() && facts.evaluations > 0) {
+  rows[LedgerClass::startup] = startup_row(facts, split, whose);
+  rows[LedgerClass::checkpoint] = checkpoint_row(facts, split, whose);
+  rows[LedgerClass::evaluation] = evaluation_row(facts, split, whose);
+  if (whose.split == nullptr && facts.evaluation_windows.empty() && facts.evaluations > 0) {
     rows[LedgerClass::evaluation].how = How::derived;
     rows[LedgerClass::evaluation].note += ", placed by their stated length";
   }
   rows[LedgerClass::teardown] = teardown_row(facts, split);
   double room_s = split.compute.seconds;
   for (const auto cls : {LedgerClass::throttle, LedgerClass::memory}) {
-    LedgerRow row =
-        cls == LedgerClass::throttle ? throttle_row(facts, room_s) : memory_row(facts, room_s);
+    LedgerRow row = cls == LedgerClass::throttle ? throttle_row(facts, room_s)
+                                                 : memory_row(facts, room_s, whose);
     room_s -= row.seconds.value_or(0);
     if (row.high_s && row.low_s) {
       const double sd = (*row.high_s - *row.low_s) / (2 * 1.96);
@@ -512,12 +403,14 @@ std::vector<LedgerRow> rows_of(const Facts& facts, Split split) {
   }
   split.compute.seconds = std::max(0.0, room_s);
   split.compute.variance += split.checkpoint.variance + split.evaluation.variance;
-  rows[LedgerClass::compute] = compute_row(facts, split);
-  rows[LedgerClass::input] = not_known(LedgerClass::input, std::string(kInCompute), kStacks);
-  rows[LedgerClass::sync] = sync_row(facts);
-  rows[LedgerClass::host] = host_row(facts);
-  LedgerRow rest = known(LedgerClass::unexplained, split.unexplained, How::derived);
-  rest.note = unexplained_note(facts, split);
+  rows[LedgerClass::compute] = compute_row(facts, split, whose);
+  rows[LedgerClass::input] = whose.split != nullptr
+                                 ? input_row_of(work_rows_input(facts, whose))
+                                 : not_known(LedgerClass::input, std::string(kInCompute), kStacks);
+  rows[LedgerClass::sync] = sync_row(facts, whose);
+  rows[LedgerClass::host] = host_row(facts, whose);
+  LedgerRow rest = row_of_share(LedgerClass::unexplained, split.unexplained, How::derived);
+  rest.note = unexplained_note(facts, split, whose);
   rows[LedgerClass::unexplained] = std::move(rest);
   std::vector<LedgerRow> list;
   for (const auto cls : kLedgerClasses) list.push_back(std::move(rows[cls]));
@@ -539,7 +432,7 @@ std::vector<LedgerRow> rows_without_series(const Facts& facts) {
   double room_s = facts.wall_s;
   const auto give = [&](LedgerClass cls, double seconds, How how, std::string note,
                         Evidence evidence) {
-    LedgerRow row = known(cls, Share{std::clamp(seconds, 0.0, room_s), 0}, how);
+    LedgerRow row = row_of_share(cls, Share{std::clamp(seconds, 0.0, room_s), 0}, how);
     row.note = std::move(note);
     row.evidence = {std::move(evidence)};
     room_s -= *row.seconds;
@@ -554,7 +447,7 @@ std::vector<LedgerRow> rows_without_series(const Facts& facts) {
          "sum of the stated step times; saves may be among them",
          Evidence{"", "steps.csv", std::nullopt, std::nullopt, ""});
   }
-  LedgerRow rest = known(LedgerClass::unexplained, Share{room_s, 0}, How::derived);
+  LedgerRow rest = row_of_share(LedgerClass::unexplained, Share{room_s, 0}, How::derived);
   rest.note = stated ? "where in the run the steps lie is not known" : why;
   rest.would_measure = facts.run->info.imported ? "a log with time stamps"
                        : stated                 ? "PYTHONUNBUFFERED=1, or a terminal"
@@ -628,7 +521,17 @@ std::vector<RankLedger> rank_ledgers(const Facts& facts, const std::vector<Ledge
     return ledger;
   };
   for (const auto& process : facts.ranks) start(process.rank, process.host).rows = rows;
+  if (facts.worked) {
+    const Split timeline = split_timeline(whole);
+    for (std::size_t i = 0; i < facts.work.ranks.size(); ++i) {
+      const RankWork& rank = facts.work.ranks[i];
+      RankLedger& ledger = start(rank.rank, rank.host);
+      ledger.rows = rows_of(facts, timeline, Whose{&facts.worked->ranks[i], &rank});
+      close_sum(ledger.rows, facts.wall_s);
+    }
+  }
   for (const auto& series : facts.seen.ranks) {
+    if (facts.worked) break;
     RankLedger& ledger = start(*series.rank, facts.run->info.host);
     Facts own = facts;
     own.series = series;
@@ -661,7 +564,7 @@ Result<Ledger> make_ledger(const Run& run) {
                  fmt::format("run {} has no wall time: nothing is recorded of it", run.info.name),
                  "record it again with rigwise run"};
   }
-  RW_TRY(const Facts facts, gather(run));
+  RW_TRY(const Facts facts, gather_facts(run));
   Ledger ledger;
   ledger.run = run.info.name;
   ledger.wall_s = facts.wall_s;
@@ -676,7 +579,9 @@ Result<Ledger> make_ledger(const Run& run) {
     input.train_end_s = facts.train_end_s;
     input.ended = facts.ended;
     split = split_timeline(input);
-    ledger.rows = rows_of(facts, *split);
+    const Whose whose{facts.worked ? &facts.worked->run : nullptr, nullptr};
+    ledger.rows = rows_of(facts, *split, whose);
+    if (facts.worked) split->stalls.clear();  // what was done in them is in the rows
     close_sum(ledger.rows, facts.wall_s);
     ledger.ranks = rank_ledgers(facts, ledger.rows, input);
     ledger.steps = facts.series->steps;

@@ -1,0 +1,465 @@
+#include "ledger/work.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "base/text.h"
+#include "rigwise/stats.h"
+
+namespace rigwise {
+
+namespace {
+
+constexpr std::size_t kClasses = kLedgerClasses.size();
+constexpr double kHole_s = 0.5;    // a hole between spans up to this long goes to its neighbours
+constexpr double kWindow_s = 1.0;  // where no meeting of the ranks was seen
+
+bool is_step_work(std::string_view work) {
+  return work == "forward" || work == "backward" || work == "optimizer" || work == "transfer" ||
+         work == "device";
+}
+
+/// Spans of one process, holes closed where they are small.
+void add_span(RankWork& rank, const StackSpan& row) {
+  WorkSpan span;
+  span.from_s = std::max(0.0, row.t_s);
+  span.to_s = row.t_end_s;
+  span.work = row.work;
+  span.samples = std::max<std::int64_t>(1, row.samples);
+  span.stack = row.stack;
+  if (!rank.spans.empty()) {
+    WorkSpan& before = rank.spans.back();
+    // A process that took over (a restart) or a damaged row: what was first stays.
+    span.from_s = std::max(span.from_s, before.to_s);
+    const double hole_s = span.from_s - before.to_s;
+    if (hole_s > 0 && hole_s < kHole_s) before.to_s = span.from_s = before.to_s + hole_s / 2;
+  }
+  if (!(span.to_s > span.from_s)) return;
+  if (row.running_s && row.queued_s) {
+    span.scheduled = true;
+    const double used_s = std::max(0.0, *row.running_s) + std::max(0.0, *row.queued_s);
+    // The kernel adds up a running thread's time by the tick: a short span may hold more.
+    const double scale = used_s > span.length_s() ? span.length_s() / used_s : 1;
+    span.running_s = std::max(0.0, *row.running_s) * scale;
+    span.queued_s = std::max(0.0, *row.queued_s) * scale;
+    span.asleep_s = std::max(0.0, span.length_s() - span.running_s - span.queued_s);
+  }
+  rank.spans.push_back(std::move(span));
+}
+
+}  // namespace
+
+WorkSeen see_work(const Run& run) {
+  WorkSeen seen;
+  std::map<int, RankWork> ranks;
+  for (const auto& host : hosts_of(run)) {
+    const auto rows = read_stacks(run, host);
+    if (!rows.ok() || rows->rows.empty()) continue;
+    // A process's role is known a while after it started: the last word counts for all of it.
+    std::map<int, int> rank_of_pid;
+    std::set<int> trains;
+    for (const auto& row : rows->rows) {
+      if (row.role == "rank") rank_of_pid[row.pid] = row.rank.value_or(0);
+      if (row.work == "backward") trains.insert(row.pid);
+      if (row.role != "loader") continue;
+      seen.loaders = true;
+      seen.loaders_seen_s += std::max(0.0, row.t_end_s - row.t_s);
+      seen.loaders_running_s += row.running_s.value_or(0);
+    }
+    // Where nobody was called a rank, the one that makes gradients is.
+    if (rank_of_pid.empty() && trains.size() == 1) rank_of_pid[*trains.begin()] = 0;
+    std::vector<double> distances_s;
+    for (std::size_t i = 0; i < rows->rows.size(); ++i) {
+      const StackSpan& row = rows->rows[i];
+      const auto place = rank_of_pid.find(row.pid);
+      if (place == rank_of_pid.end() || !std::isfinite(row.t_end_s)) continue;
+      RankWork& rank = ranks[place->second];
+      rank.rank = place->second;
+      rank.host = host;
+      if (std::find(rank.pids.begin(), rank.pids.end(), row.pid) == rank.pids.end()) {
+        rank.pids.push_back(row.pid);
+      }
+      const std::int64_t line = line_of(*rows, i);
+      if (rank.first_line == 0) rank.first_line = line;
+      rank.last_line = line;
+      if (row.samples > 1) {
+        distances_s.push_back((row.t_end_s - row.t_s) / static_cast<double>(row.samples));
+      }
+      add_span(rank, row);
+    }
+    const double usual_s = stats::median(distances_s).value_or(0.05);
+    const OthersShare others(run, host);
+    for (auto& [number, rank] : ranks) {
+      if (rank.host != host) continue;
+      rank.gap_s = usual_s;
+      rank.others = others;
+    }
+    if (const auto frames = read_stack_frames(run, host); frames.ok()) {
+      auto& places = seen.places[host];
+      for (const auto& row : frames->rows) {
+        const auto last = row.frames.rfind(';');
+        places[row.stack] =
+            clean_text(last == std::string::npos ? row.frames : row.frames.substr(last + 1), 100);
+      }
+    }
+  }
+  for (auto& [number, rank] : ranks) seen.ranks.push_back(std::move(rank));
+  return seen;
+}
+
+std::optional<Window> trained_by_stacks(const WorkSeen& seen) {
+  std::optional<Window> trained;
+  for (const auto& rank : seen.ranks) {
+    const auto& spans = rank.spans;
+    const auto back = std::find_if(spans.begin(), spans.end(),
+                                   [](const WorkSpan& s) { return s.work == "backward"; });
+    if (back == spans.end()) continue;
+    auto first = back;
+    while (first != spans.begin() &&
+           (is_step_work((first - 1)->work) || (first - 1)->work == "input")) {
+      --first;
+    }
+    double end_s = back->to_s;
+    for (const auto& span : spans) {
+      if (span.work == "backward" || span.work == "optimizer") end_s = span.to_s;
+    }
+    if (!trained) trained = Window{first->from_s, end_s};
+    trained->from_s = std::min(trained->from_s, first->from_s);
+    trained->to_s = std::max(trained->to_s, end_s);
+  }
+  return trained;
+}
+
+namespace {
+
+/// Seconds of one rank in one stretch of time, by class.
+struct Slice {
+  std::array<double, kClasses> seconds = {};
+  std::array<double, kClasses> variance = {};
+  double asleep_s = 0;   // in compute, of a lone rank
+  double covered_s = 0;  // of the steps' time
+  double& of(LedgerClass cls) { return seconds[static_cast<std::size_t>(cls)]; }
+};
+
+struct Given {
+  LedgerClass cls = LedgerClass::unexplained;
+  double seconds = 0;
+  std::string part = {};
+};
+
+class Splitter {
+ public:
+  explicit Splitter(const WorkInput& input) : input_(input) {}
+  WorkLedger run();
+
+ private:
+  void give(const WorkSpan& span, const RankWork& rank, std::vector<Given>& out) const;
+  void give_step_work(const WorkSpan& span, std::vector<Given>& out) const;
+  void give_other(const WorkSpan& span, const RankWork& rank, std::vector<Given>& out) const;
+  [[nodiscard]] std::vector<double> meetings() const;
+  [[nodiscard]] std::string place_of(const RankWork& rank, std::int64_t stack) const;
+  void note(const RankWork& rank, const WorkSpan& span, bool evaluates,
+            const std::vector<double>& edges, std::vector<Slice>& slices, WorkSplit& split) const;
+  void follow_critical_path(WorkLedger& ledger, const std::vector<std::vector<Slice>>& slices);
+  [[nodiscard]] bool alone() const { return input_.seen->ranks.size() < 2; }
+
+  const WorkInput& input_;
+};
+
+/// Ends of steps, where ranks leave a collective together: the begins of the optimizer's spans of
+/// the rank that shows most of them. Without any, a regular grid.
+std::vector<double> Splitter::meetings() const {
+  std::vector<double> best;
+  for (const auto& rank : input_.seen->ranks) {
+    std::vector<double> edges;
+    for (std::size_t i = 1; i < rank.spans.size(); ++i) {
+      const WorkSpan& span = rank.spans[i];
+      if (span.work != "optimizer" || rank.spans[i - 1].work == "optimizer") continue;
+      if (span.from_s > input_.begin_s && span.from_s < input_.end_s) edges.push_back(span.from_s);
+    }
+    if (edges.size() > best.size()) best = std::move(edges);
+  }
+  std::vector<double> edges = {0, input_.begin_s};
+  const auto fill_to = [&](double t_s) {
+    // Longer stretches without a meeting are cut, so that one rank need not lead all of them.
+    while (t_s - edges.back() > 10 * kWindow_s) edges.push_back(edges.back() + 10 * kWindow_s);
+    if (t_s > edges.back()) edges.push_back(t_s);
+  };
+  if (best.size() < 3) {
+    best.clear();
+    for (double t_s = input_.begin_s + kWindow_s; t_s < input_.end_s; t_s += kWindow_s) {
+      best.push_back(t_s);
+    }
+  }
+  for (const double t_s : best) fill_to(t_s);
+  fill_to(input_.end_s);
+  fill_to(input_.wall_s);
+  return edges;
+}
+
+/// Which spans are forward passes without a backward one for much longer than a step has any: an
+/// evaluation that has no name that the table knows.
+std::vector<bool> lone_forwards(const RankWork& rank) {
+  constexpr double kLeast_s = 1.0, kTimes = 4;
+  constexpr std::size_t kEnough = 5;
+  struct Stretch {
+    std::size_t from = 0, to = 0;
+    double forward_s = 0, all_s = 0;
+  };
+  const auto passes = [](std::string_view work) {
+    return work == "forward" || work == "input" || work == "python" || work == "transfer" ||
+           work == "log";
+  };
+  std::vector<Stretch> stretches;
+  std::vector<double> usual_s;  // of those that lead to a backward pass
+  bool open = false;
+  for (std::size_t i = 0; i < rank.spans.size(); ++i) {
+    const WorkSpan& span = rank.spans[i];
+    if (passes(span.work)) {
+      if (!open) stretches.push_back({i, i, 0, 0});
+      open = true;
+      Stretch& stretch = stretches.back();
+      stretch.to = i;
+      stretch.all_s += span.length_s();
+      if (span.work == "forward") stretch.forward_s += span.length_s();
+      continue;
+    }
+    if (open && span.work == "backward") usual_s.push_back(stretches.back().forward_s);
+    open = false;
+  }
+  std::vector<bool> found(rank.spans.size());
+  const auto middle_s = stats::median(usual_s);
+  if (!middle_s || usual_s.size() < kEnough) return found;
+  for (const auto& stretch : stretches) {
+    const bool inside = stretch.from > 0 && stretch.to + 1 < rank.spans.size();
+    const bool forward = stretch.forward_s >= 0.5 * stretch.all_s;
+    if (!inside || !forward || stretch.all_s < kLeast_s) continue;
+    if (stretch.forward_s <= kTimes * *middle_s) continue;
+    std::fill(found.begin() + static_cast<std::ptrdiff_t>(stretch.from),
+              found.begin() + static_cast<std::ptrdiff_t>(stretch.to) + 1, true);
+  }
+  return found;
+}
+
+std::string Splitter::place_of(const RankWork& rank, std::int64_t stack) const {
+  const auto host = input_.seen->places.find(rank.host);
+  if (host == input_.seen->places.end()) return {};
+  const auto place = host->second.find(stack);
+  return place == host->second.end() ? std::string() : place->second;
+}
+
+void Splitter::give_step_work(const WorkSpan& span, std::vector<Given>& out) const {
+  double rest_s = span.length_s();
+  if (input_.devices || !span.scheduled) {
+    out.push_back({LedgerClass::compute, rest_s, span.work});
+    return;
+  }
+  // The thread itself computes: where it stood in a run queue, others had the CPU; where it slept
+  // under backward beside other ranks, it waited for their gradients.
+  out.push_back({LedgerClass::host, span.queued_s, "waiting for a CPU"});
+  rest_s -= span.queued_s;
+  if (!alone() && span.work == "backward") {
+    out.push_back({LedgerClass::sync, span.asleep_s, "gradients of other ranks"});
+    rest_s -= span.asleep_s;
+  }
+  out.push_back({LedgerClass::compute, std::max(0.0, rest_s), span.work});
+}
+
+void Splitter::give_other(const WorkSpan& span, const RankWork& rank,
+                          std::vector<Given>& out) const {
+  // Names that no table knows: a save or an evaluation that others saw meanwhile explains them.
+  const double saved_s = overlap_s(input_.checkpoints, span.from_s, span.to_s);
+  double rest_s = span.length_s();
+  if (saved_s > 0) {
+    out.push_back({LedgerClass::checkpoint, saved_s, "files were being written"});
+    rest_s -= saved_s;
+  }
+  const double evaluated_s =
+      std::min(rest_s, overlap_s(input_.evaluations, span.from_s, span.to_s));
+  if (evaluated_s > 0) {
+    out.push_back({LedgerClass::evaluation, evaluated_s, "as the log says"});
+    rest_s -= evaluated_s;
+  }
+  if (rest_s <= 0) return;
+  const double share = rest_s / span.length_s();
+  const std::string place = place_of(rank, span.stack);
+  if (!span.scheduled) {
+    out.push_back({LedgerClass::unexplained, rest_s, place});
+    return;
+  }
+  out.push_back({LedgerClass::host, span.queued_s * share, "waiting for a CPU"});
+  out.push_back({LedgerClass::compute, span.running_s * share, "the loop's own code"});
+  out.push_back({LedgerClass::unexplained, span.asleep_s * share, place});
+}
+
+void Splitter::give(const WorkSpan& span, const RankWork& rank, std::vector<Given>& out) const {
+  const double length_s = span.length_s();
+  const std::string& work = span.work;
+  const auto all = [&](LedgerClass cls, std::string part) {
+    out.push_back({cls, length_s, std::move(part)});
+  };
+  if (work == "checkpoint" && span.to_s > input_.begin_s) return all(LedgerClass::checkpoint, {});
+  if (work == "evaluation") return all(LedgerClass::evaluation, {});
+  const double middle_s = (span.from_s + span.to_s) / 2;
+  if (middle_s < input_.begin_s) return all(LedgerClass::startup, work);
+  if (middle_s > input_.end_s) {
+    const double saved_s = work == "python" || work == "none"
+                               ? overlap_s(input_.checkpoints, span.from_s, span.to_s)
+                               : 0;
+    out.push_back({LedgerClass::checkpoint, saved_s, {}});
+    out.push_back({LedgerClass::teardown, length_s - saved_s, work});
+    return;
+  }
+  if (work == "stopped") return all(LedgerClass::host, "stopped by a signal");
+  if (work == "input" || work == "prepare") {
+    // Rows that wait for a CPU behind the command's own loaders are late for want of rows; behind
+    // other programs, for want of a CPU.
+    const double queued_s = span.scheduled && !input_.devices
+                                ? span.queued_s * rank.others.at((span.from_s + span.to_s) / 2)
+                                : 0;
+    out.push_back({LedgerClass::host, queued_s, "waiting for a CPU"});
+    out.push_back({LedgerClass::input, length_s - queued_s, place_of(rank, span.stack)});
+    return;
+  }
+  if (work == "sync" || work == "rendezvous") {
+    return all(LedgerClass::sync, place_of(rank, span.stack));
+  }
+  if (work == "compile" || work == "import" || work == "load")
+    return all(LedgerClass::startup, work);
+  if (is_step_work(work)) return give_step_work(span, out);
+  give_other(span, rank, out);
+}
+
+/// The part of a span that lies between two instants.
+WorkSpan cut(const WorkSpan& span, double from_s, double to_s) {
+  WorkSpan part = span;
+  part.from_s = std::max(span.from_s, from_s);
+  part.to_s = std::min(span.to_s, to_s);
+  const double share = part.length_s() / span.length_s();
+  part.running_s *= share, part.queued_s *= share, part.asleep_s *= share;
+  return part;
+}
+
+void Splitter::note(const RankWork& rank, const WorkSpan& span, bool evaluates,
+                    const std::vector<double>& edges, std::vector<Slice>& slices,
+                    WorkSplit& split) const {
+  auto slot = static_cast<std::size_t>(std::upper_bound(edges.begin(), edges.end(), span.from_s) -
+                                       edges.begin());
+  slot = slot == 0 ? 0 : slot - 1;
+  // An instant between two samples is known to a twelfth of their distance squared; a stretch that
+  // one sample stands for may as well have been twice as long or nothing.
+  const double edge_variance = rank.gap_s * rank.gap_s / 12;
+  const double variance = span.samples == 1 ? rank.gap_s * rank.gap_s / 2 : 2 * edge_variance;
+  std::vector<Given> given;
+  for (; slot < slices.size() && edges[slot] < span.to_s; ++slot) {
+    const WorkSpan part = cut(span, edges[slot], edges[slot + 1]);
+    if (!(part.length_s() > 0)) continue;
+    given.clear();
+    if (evaluates && part.from_s >= input_.begin_s && part.to_s <= input_.end_s) {
+      given.push_back({LedgerClass::evaluation, part.length_s(), "forward passes alone"});
+    } else {
+      give(part, rank, given);
+    }
+    Slice& slice = slices[slot];
+    for (auto& one : given) {
+      if (!(one.seconds > 0)) continue;
+      slice.of(one.cls) += one.seconds;
+      slice.variance[static_cast<std::size_t>(one.cls)] +=
+          variance * part.length_s() / span.length_s() *
+          std::min(1.0, one.seconds / part.length_s());
+      split.parts[one.cls][one.part] += one.seconds;
+    }
+    if (part.from_s >= input_.begin_s && part.to_s <= input_.end_s) {
+      slice.covered_s += part.length_s();
+      if (alone() && is_step_work(span.work)) slice.asleep_s += part.asleep_s;
+    }
+  }
+}
+
+void Splitter::follow_critical_path(WorkLedger& ledger,
+                                    const std::vector<std::vector<Slice>>& slices) {
+  const auto sync = static_cast<std::size_t>(LedgerClass::sync);
+  ledger.critical_s.assign(slices.size(), 0);
+  for (std::size_t slot = 0; slot < slices.front().size(); ++slot) {
+    std::size_t leader = 0;
+    double least_s = INFINITY;
+    for (std::size_t r = 0; r < slices.size(); ++r) {
+      const Slice& slice = slices[r][slot];
+      double sum_s = 0;
+      for (const double s : slice.seconds) sum_s += s;
+      if (sum_s <= 0) continue;  // not seen: it cannot be said to lead
+      if (slice.seconds[sync] < least_s) least_s = slice.seconds[sync], leader = r;
+    }
+    const Slice& slice = slices[leader][slot];
+    for (std::size_t c = 0; c < kClasses; ++c) {
+      ledger.run.shares[c].seconds += slice.seconds[c];
+      ledger.run.shares[c].variance += slice.variance[c];
+      ledger.critical_s[leader] += slice.seconds[c];
+    }
+    ledger.run.asleep_in_compute_s += slice.asleep_s;
+    ledger.run.covered_s += slice.covered_s;
+  }
+  // What a class is made of: of the ranks that led, by how long they did.
+  double led_s = 0;
+  for (const double s : ledger.critical_s) led_s += s;
+  for (std::size_t r = 0; r < slices.size() && led_s > 0; ++r) {
+    for (const auto& [cls, parts] : ledger.ranks[r].parts) {
+      for (const auto& [part, seconds] : parts) {
+        ledger.run.parts[cls][part] += seconds * ledger.critical_s[r] / led_s;
+      }
+    }
+  }
+}
+
+WorkLedger Splitter::run() {
+  WorkLedger ledger;
+  const auto edges = meetings();
+  std::vector<std::vector<Slice>> slices;
+  for (const auto& rank : input_.seen->ranks) {
+    auto& own = slices.emplace_back(edges.size() - 1);
+    WorkSplit& split = ledger.ranks.emplace_back();
+    const auto lone = lone_forwards(rank);
+    for (std::size_t i = 0; i < rank.spans.size(); ++i) {
+      note(rank, rank.spans[i], lone[i], edges, own, split);
+    }
+    for (const auto& slice : own) {
+      for (std::size_t c = 0; c < kClasses; ++c) {
+        split.shares[c].seconds += slice.seconds[c];
+        split.shares[c].variance += slice.variance[c];
+      }
+      split.asleep_in_compute_s += slice.asleep_s;
+      split.covered_s += slice.covered_s;
+    }
+  }
+  if (!slices.empty()) follow_critical_path(ledger, slices);
+  // Before the first rank's process and after the last one's: the launcher's time.
+  const auto close = [&](WorkSplit& split, double first_s, double last_s) {
+    split.of(LedgerClass::startup).add(std::min(first_s, input_.begin_s));
+    if (last_s >= input_.end_s) {
+      split.of(input_.ended ? LedgerClass::teardown : LedgerClass::unexplained)
+          .add(input_.wall_s - last_s);
+    }
+    double sum_s = 0;
+    for (const auto& share : split.shares) sum_s += share.seconds;
+    split.of(LedgerClass::unexplained).add(std::max(0.0, input_.wall_s - sum_s));
+  };
+  double first_s = input_.wall_s, last_s = 0;
+  for (std::size_t r = 0; r < slices.size(); ++r) {
+    const auto& spans = input_.seen->ranks[r].spans;
+    if (spans.empty()) continue;
+    close(ledger.ranks[r], spans.front().from_s, spans.back().to_s);
+    first_s = std::min(first_s, spans.front().from_s);
+    last_s = std::max(last_s, spans.back().to_s);
+  }
+  close(ledger.run, first_s, last_s);
+  return ledger;
+}
+
+}  // namespace
+
+WorkLedger split_by_work(const WorkInput& input) {
+  return Splitter(input).run();
+}
+
+}  // namespace rigwise

@@ -1,0 +1,85 @@
+// Work: what each rank's main thread was doing (profile/HOST.stacks.csv), as one line of spans a
+// rank, and the seconds of the run's classes that follow from it.
+//
+// The run's ledger follows the critical path. Ranks meet once a step; between two meetings the rank
+// that waits least is the one that the others wait for, and its classes are the run's. What the
+// others wait is theirs (sync); what all wait at once is the communication itself (sync of the
+// run).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ledger/machine.h"
+#include "ledger/split.h"
+#include "rigwise/ledger.h"
+#include "rigwise/run.h"
+
+namespace rigwise {
+
+/// A stretch of one kind of work of one rank's main thread; durations in seconds.
+struct WorkSpan {
+  double from_s = 0, to_s = 0;
+  std::string work = {};
+  std::int64_t samples = 0, stack = 0;
+  bool scheduled = false;              // whether the scheduler's figures below are known
+  double running_s = 0, queued_s = 0;  // on a CPU; waiting for one
+  double asleep_s = 0;                 // neither
+  [[nodiscard]] double length_s() const { return to_s - from_s; }
+};
+
+struct RankWork {
+  int rank = 0;
+  std::string host = {};
+  std::vector<int> pids = {};
+  std::vector<WorkSpan> spans = {};            // in order, not overlapping
+  OthersShare others = {};                     // of the CPU of its host
+  double gap_s = 0;                            // usual distance of samples
+  std::int64_t first_line = 0, last_line = 0;  // of the table
+};
+
+struct WorkSeen {
+  std::vector<RankWork> ranks = {};
+  /// By host and stack id: the innermost frame, "dataset.py:Rows.__getitem__".
+  std::map<std::string, std::map<std::int64_t, std::string>> places = {};
+  bool loaders = false;  // data-loader workers were seen
+  double loaders_running_s = 0, loaders_seen_s = 0;
+};
+WorkSeen see_work(const Run& run);
+
+/// When training began and ended, by the stacks: from the fetch before the first backward pass to
+/// the end of the last optimizer step. Empty where no rank ever went backward.
+std::optional<Window> trained_by_stacks(const WorkSeen& seen);
+
+struct WorkInput {
+  const WorkSeen* seen = nullptr;
+  double wall_s = 0;
+  double begin_s = 0, end_s = 0;                           // first step's begin, last step's end
+  std::vector<Window> evaluations = {}, checkpoints = {};  // united; by log and file system
+  bool ended = true;
+  bool devices = false;  // GPUs did the arithmetic: the main thread's seconds are not theirs
+};
+
+/// One rank's seconds, or the run's.
+struct WorkSplit {
+  std::array<Share, kLedgerClasses.size()> shares = {};
+  std::map<LedgerClass, std::map<std::string, double>> parts = {};  // what a class is made of
+  double asleep_in_compute_s = 0;  // main thread asleep where it should compute, one rank
+  double covered_s = 0;            // of the steps' time
+  Share& of(LedgerClass cls) { return shares[static_cast<std::size_t>(cls)]; }
+  [[nodiscard]] const Share& of(LedgerClass cls) const {
+    return shares[static_cast<std::size_t>(cls)];
+  }
+};
+
+struct WorkLedger {
+  WorkSplit run = {};
+  std::vector<WorkSplit> ranks = {};    // as in WorkSeen
+  std::vector<double> critical_s = {};  // how long each rank was the one that the others waited for
+};
+WorkLedger split_by_work(const WorkInput& input);
+
+}  // namespace rigwise
