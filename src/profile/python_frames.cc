@@ -6,7 +6,7 @@
 namespace rigwise {
 namespace {
 
-constexpr std::size_t kMostFrames = 512;
+constexpr std::size_t kMostFrames = 1024;  // CPython itself stops at 1000 calls by default
 constexpr std::size_t kMostInterpreters = 64;
 constexpr std::size_t kMostThreads = 4096;
 constexpr std::size_t kMostScattered = 128;       // frames outside of data stacks

@@ -144,7 +144,11 @@ Result<PythonProcess> PythonProcess::attach(pid_t pid) {
   });
   if (!located) {
     if (state->memory.last_error() == EPERM) return forbidden(pid);
-    if (identity_of(pid) != state->identity) return died(pid);
+    if (const std::string now = identity_of(pid); now != state->identity) {
+      if (now.empty()) return died(pid);
+      return Error{.code = Errc::unavailable,
+                   .message = fmt::format("process {} executed another program meanwhile", pid)};
+    }
     return std::move(located).error().at(fmt::format("process {}", pid));
   }
   state->frames.emplace(state->memory, located->layout, located->runtime, own_pid(pid));

@@ -1,134 +1,21 @@
 // Python stacks of real interpreters, of every version that is found here, and of memory that lies.
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <chrono>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <map>
-#include <set>
+#include <string>
 #include <thread>
+#include <vector>
 
-#include "base/subprocess.h"
 #include "rigwise/stacks.h"
+#include "unit/profile_python_found.h"
 
 namespace rigwise {
 namespace {
 
-namespace fs = std::filesystem;
 using namespace std::chrono_literals;
-
-struct Interpreter {
-  std::string path, kind;  // kind: "static" or "shared", for the test's name
-};
-
-// Every CPython under the usual places by its minor version; one of a minor version and kind.
-const std::map<int, std::vector<Interpreter>>& interpreters() {
-  static const auto all = [] {
-    std::vector<fs::path> places;
-    if (const char* path = std::getenv("PATH")) {
-      std::string rest = path;
-      for (std::size_t at; !rest.empty(); rest = at == std::string::npos ? "" : rest.substr(at + 1))
-        places.emplace_back(rest.substr(0, at = rest.find(':')));
-    }
-    const auto add_versions = [&places](const fs::path& folder) {
-      std::error_code error;
-      for (const auto& entry : fs::directory_iterator(folder, error))
-        places.push_back(entry.path() / "bin");
-    };
-    places.insert(places.end(), {"/usr/bin", "/usr/local/bin", "/opt/conda/bin"});
-    if (const char* home = std::getenv("HOME")) {
-      add_versions(fs::path(home) / ".pyenv/versions");
-      add_versions(fs::path(home) / ".local/share/uv/python");
-    }
-    std::map<int, std::vector<Interpreter>> found;
-    std::set<std::string> seen;
-    for (const fs::path& place : places) {
-      for (const char* name : {"python3", "python3.9", "python3.10", "python3.11", "python3.12",
-                               "python3.13", "python3.14"}) {
-        std::error_code error;
-        const fs::path real = fs::canonical(place / name, error);
-        if (error || !seen.insert(real).second) continue;
-        const auto said = run_process({real, "-c",
-                                       "import sys, sysconfig as s; v = s.get_config_var; "
-                                       "print(sys.version_info[1], 'shared' if "
-                                       "v('Py_ENABLE_SHARED') else 'static') if "
-                                       "sys.implementation.name == 'cpython' and not "
-                                       "v('Py_GIL_DISABLED') else 0"},
-                                      {.limit = 20s});
-        if (!said || said->exit_status != 0) continue;
-        const int minor = std::atoi(said->out.c_str());
-        const std::string kind =
-            said->out.find("static") != std::string::npos ? "static" : "shared";
-        auto& same = found[minor];
-        if (std::none_of(same.begin(), same.end(),
-                         [&kind](const Interpreter& one) { return one.kind == kind; }))
-          same.push_back({.path = real, .kind = kind});
-      }
-    }
-    return found;
-  }();
-  return all;
-}
-
-// A Python program that runs beside the test until the test ends it.
-class Script {
- public:
-  Script(const std::string& python, const std::string& text, const std::string& name = "script.py")
-      : folder_(fs::temp_directory_path() /
-                ("rigwise_python_" + std::to_string(getpid()) + "_" + std::to_string(++count_))) {
-    fs::create_directories(folder_);
-    path_ = folder_ / name;
-    std::ofstream(path_) << text;
-    std::array<int, 2> pipe_fds{};
-    if (pipe(pipe_fds.data()) != 0) std::abort();
-    pid_ = fork();
-    if (pid_ == 0) {
-      dup2(pipe_fds[1], 1);
-      close(pipe_fds[0]);
-      execl(python.c_str(), python.c_str(), path_.c_str(), nullptr);
-      _exit(127);
-    }
-    close(pipe_fds[1]);
-    out_ = pipe_fds[0];
-  }
-  Script(const Script&) = delete;
-  Script& operator=(const Script&) = delete;
-  ~Script() {
-    end();
-    close(out_);
-    std::error_code error;
-    fs::remove_all(folder_, error);
-  }
-  void end() {
-    if (pid_ <= 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-    pid_ = -1;
-  }
-  // The next line that it prints.
-  std::string line() {
-    std::string out;
-    for (char c = 0;;) {
-      pollfd ask{.fd = out_, .events = POLLIN, .revents = 0};
-      if (poll(&ask, 1, 30000) <= 0 || read(out_, &c, 1) != 1 || c == '\n') return out;
-      out += c;
-    }
-  }
-  [[nodiscard]] pid_t pid() const { return pid_; }
-  [[nodiscard]] std::string path() const { return path_; }
-
- private:
-  static inline int count_ = 0;
-  fs::path folder_, path_;
-  pid_t pid_ = -1;
-  int out_ = -1;
-};
 
 // "main:12" a frame, outermost first; names without their class.
 std::vector<std::string> words_of(PythonProcess& process, const std::vector<PythonFrame>& frames) {
@@ -260,6 +147,162 @@ main()
   }
 }
 
+// Samples until the stack is as expected, since a program may still be on its way there.
+StackRead sample_until(PythonProcess& process, std::vector<PythonFrame>& frames,
+                       const std::string& innermost) {
+  StackRead read = StackRead::torn;
+  for (int i = 0; i < 200; ++i) {
+    read = process.sample(frames);
+    if (read == StackRead::whole && frames[0].code->function == innermost) break;
+    std::this_thread::sleep_for(10ms);
+  }
+  return read;
+}
+
+TEST_P(PythonVersion, FollowsDeepStacksAndCoroutines) {
+  RW_HERE(found);
+  for (const Interpreter& one : found) {
+    SCOPED_TRACE(one.path + " " + one.kind);
+    Script script(one.path, R"(
+import asyncio, functools, time
+def leaf():
+    print("ready", flush=True)
+    time.sleep(600)
+async def inner():
+    a = b = c = d = e = f = 0
+    deep(200)
+async def outer():
+    await inner()
+def deep(n):
+    a = b = c = d = e = f = g = h = i = j = k = n
+    if n == 0:
+        leaf()
+    elif n % 2:
+        functools.partial(deep, n - 1)()  # through C
+    else:
+        deep(n - 1)
+asyncio.run(outer())
+)");
+    ASSERT_EQ(script.line(), "ready");
+    auto process = PythonProcess::attach(script.pid());
+    ASSERT_TRUE(process.ok()) << process.error().message;
+    std::vector<PythonFrame> frames;
+    ASSERT_EQ(sample_until(*process, frames, "leaf"), StackRead::whole);
+    ASSERT_GT(frames.size(), 204U);
+    for (std::size_t i = 1; i <= 201; ++i) EXPECT_EQ(frames[i].code->function, "deep");
+    EXPECT_EQ(frames[202].code->function, "inner");
+    EXPECT_EQ(frames[203].code->function, "outer");
+    EXPECT_EQ(frames.back().code->function, "<module>");
+  }
+}
+
+TEST_P(PythonVersion, ReadsForkedChildrenAndSeesExec) {
+  RW_HERE(found);
+  for (const Interpreter& one : found) {
+    SCOPED_TRACE(one.path + " " + one.kind);
+    Script script(one.path, R"(
+import os, sys, threading, time
+def beside():
+    time.sleep(600)
+def loader():
+    print(os.getpid(), flush=True)
+    while True:
+        time.sleep(0.01)
+        if os.path.exists(__file__ + ".go"):
+            os.execv("/bin/sleep", ["sleep", "600"])
+threading.Thread(target=beside, daemon=True).start()
+if os.fork() == 0:
+    loader()
+time.sleep(600)
+)");
+    const pid_t child = std::atoi(script.line().c_str());
+    ASSERT_GT(child, 0);
+    auto process = PythonProcess::attach(child);
+    ASSERT_TRUE(process.ok()) << process.error().message;
+    std::vector<PythonFrame> frames;
+    ASSERT_EQ(sample_until(*process, frames, "loader"), StackRead::whole);
+    EXPECT_EQ(frames.size(), 2U);
+    std::ofstream(script.path() + ".go") << "";
+    StackRead read = StackRead::whole;
+    for (int i = 0; i < 500 && read != StackRead::gone; ++i) {
+      std::this_thread::sleep_for(10ms);
+      read = process->sample(frames);
+    }
+    EXPECT_EQ(read, StackRead::gone);
+    EXPECT_TRUE(frames.empty());
+    const auto again = PythonProcess::attach(child);
+    ASSERT_FALSE(again.ok());
+    EXPECT_EQ(again.error().code, Errc::unavailable);
+    kill(child, SIGKILL);
+  }
+}
+
+// From its first instruction to its last: nothing but the four answers, and no invented stack.
+TEST_P(PythonVersion, IsThereFromStartToEnd) {
+  RW_HERE(found);
+  for (const Interpreter& one : found) {
+    SCOPED_TRACE(one.path + " " + one.kind);
+    for (int round = 0; round < 3; ++round) {
+      Script script(one.path, "import json, argparse\nprint('ready', flush=True)\n");
+      std::vector<PythonFrame> frames;
+      int whole = 0;
+      for (int i = 0; i < 100000; ++i) {
+        auto process = PythonProcess::attach(script.pid());
+        if (!process) {
+          EXPECT_TRUE(process.error().code == Errc::not_found ||
+                      process.error().code == Errc::unavailable);
+          if (process.error().code == Errc::not_found) break;
+          continue;
+        }
+        StackRead read = StackRead::whole;
+        while (read != StackRead::gone) {
+          read = process->sample(frames);
+          EXPECT_EQ(read == StackRead::whole, !frames.empty());
+          whole += read == StackRead::whole ? 1 : 0;
+          for (const PythonFrame& frame : frames) {
+            EXPECT_FALSE(frame.code->function.empty());
+            EXPECT_FALSE(frame.code->file.empty());
+          }
+        }
+      }
+      EXPECT_GT(whole, 0);
+    }
+  }
+}
+
+TEST_P(PythonVersion, NoticesCodeThatTakesAnothersPlace) {
+  RW_HERE(found);
+  const Interpreter& one = found.front();
+  Script script(one.path, R"py(
+import time
+print("ready", flush=True)
+n = 0
+while True:
+    n += 1
+    name = "made_%d" % n
+    space = {"time": time}
+    exec(compile("def %s():\n%s    time.sleep(0.002)\n%s()" % (name, "\n" * (n % 7), name),
+                 "file_%d" % n, "exec"), space)
+)py");
+  ASSERT_EQ(script.line(), "ready");
+  auto process = PythonProcess::attach(script.pid());
+  ASSERT_TRUE(process.ok()) << process.error().message;
+  std::vector<PythonFrame> frames;
+  int seen = 0;
+  for (int i = 0; i < 400; ++i) {
+    std::this_thread::sleep_for(1ms);
+    if (process->sample(frames) != StackRead::whole) continue;
+    if (!frames[0].code->function.starts_with("made_")) continue;
+    ++seen;
+    const std::string number = frames[0].code->function.substr(5);
+    EXPECT_EQ(frames[0].code->file, "file_" + number);
+    EXPECT_EQ(frames[1].code->file, "file_" + number);
+    const int line = process->line_of(frames[0]);
+    EXPECT_TRUE(line == 0 || line == 2 + std::atoi(number.c_str()) % 7) << line;  // 0: left since
+  }
+  EXPECT_GT(seen, 40);
+}
+
 INSTANTIATE_TEST_SUITE_P(Minor, PythonVersion, testing::Values(9, 10, 11, 12, 13, 14),
                          [](const auto& one) { return "CPython3_" + std::to_string(one.param); });
 
@@ -271,6 +314,27 @@ TEST(PythonProcess, SaysWhyThereIsNone) {
   ASSERT_FALSE(self.ok());
   EXPECT_EQ(self.error().code, Errc::unavailable);
   EXPECT_NE(self.error().message.find("no CPython"), std::string::npos) << self.error().message;
+}
+
+TEST(PythonProcess, SaysThatTheKernelForbidsIt) {
+  if (geteuid() != 0) GTEST_SKIP() << "becoming another user needs root";
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe(ends.data()), 0);
+  const pid_t other = fork();
+  if (other == 0) {
+    if (setgid(65534) != 0 || setuid(65534) != 0) _exit(2);
+    const auto process = PythonProcess::attach(getppid());
+    const std::string said =
+        process ? "read" : process.error().message + "\n" + process.error().hint;
+    _exit(write(ends[1], said.data(), said.size()) > 0 ? 0 : 3);
+  }
+  close(ends[1]);
+  std::string said(1000, '\0');
+  const ssize_t got = read(ends[0], said.data(), said.size());
+  close(ends[0]);
+  waitpid(other, nullptr, 0);
+  ASSERT_GT(got, 0);
+  EXPECT_NE(said.find("the kernel does not let rigwise read"), std::string::npos) << said;
 }
 
 }  // namespace
