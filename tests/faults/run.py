@@ -216,15 +216,20 @@ def ledger_of(rigwise, folder):
     return json.loads(done.stdout)
 
 
-def judge(folder, rigwise, planted):
+def start_of(folder):
+    """The run's zero on CLOCK_MONOTONIC."""
+    return json.loads(next(folder.glob("runs/*-fault/run.json")).read_text())["start_monotonic_s"]
+
+
+def judge(folder, rigwise):
     facts = json.loads((folder / "scenario.json").read_text())
     ledger = ledger_of(rigwise, folder)
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=1))
     ranks = truth.read_ranks(folder / "truth")
     if not ranks:
         raise Failed("no stopwatch wrote its report")
-    rows, per_rank = truth.true_rows(ranks, facts["injected"], ledger["wall_s"])
-    result = truth.score(ledger, rows, planted)
+    rows, per_rank = truth.true_rows(ranks, facts["injected"], ledger["wall_s"], start_of(folder))
+    result = truth.score(ledger, rows, facts["planted"])
     result |= {"scenario": facts["name"], "family": facts["family"], "severity": facts["severity"], "folder": str(folder),
                "cpu_pressure_frac": facts["cpu_pressure_frac"], "why": ledger["bottleneck"]["why"],
                "planted_s": {str(rank["rank"]): rank["planted_s"] for rank in ranks},
@@ -233,8 +238,9 @@ def judge(folder, rigwise, planted):
     return result
 
 
-def run(scenario, options):
-    folder = options.work / scenario.name
+def run(scenario, options, name=None):
+    """Runs and judges it in a folder of its own (`name`: of a repetition)."""
+    folder = options.work / (name or scenario.name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     injector = scenario.injector() if scenario.injector else inject.Nothing()
@@ -247,9 +253,9 @@ def run(scenario, options):
         facts = run_training(scenario, options, folder, injector)
     finally:
         injector.__exit__()
-    facts |= {"name": scenario.name, "family": scenario.family, "severity": scenario.severity, "planted": scenario.planted}
+    facts |= {"name": name or scenario.name, "family": scenario.family, "severity": scenario.severity, "planted": scenario.planted}
     (folder / "scenario.json").write_text(json.dumps(facts, indent=1))
-    return judge(folder, options.rigwise, scenario.planted)
+    return judge(folder, options.rigwise)
 
 
 def show(result):
@@ -270,12 +276,12 @@ def show(result):
         print(f"  ROWS DO NOT SUM: {result['sum_error_s']:+.6f} s")
 
 
-def options_of(parser, argv=None):
-    parser.add_argument("--rigwise", type=pathlib.Path, default=ROOT / "build/dev/rigwise")
-    parser.add_argument("--engine", help="a rigwise-engine, for the engine scenarios")
+def options_of(parser, default_build=ROOT / "build/dev"):
+    parser.add_argument("--rigwise", type=pathlib.Path, default=default_build / "rigwise")
+    parser.add_argument("--engine", default=str(default_build / "rigwise-engine"), help="for the engine scenarios")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "rigwise-faults")
     parser.add_argument("--autogroup", type=int, help="share of the cores for the run on a busy machine: -20 (most) to 19; root")
-    options = parser.parse_args(argv)
+    options = parser.parse_args()
     options.python = os.environ.get("RIGWISE_PYTHON", sys.executable)
     options.work, options.rigwise = options.work.resolve(), options.rigwise.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -294,7 +300,7 @@ def main():
         return 0
     status = 0
     for folder in options.again:
-        show(judge(folder.resolve(), options.rigwise, json.loads((folder / "scenario.json").read_text())["planted"]))
+        show(judge(folder.resolve(), options.rigwise))
     for name in options.scenario:
         if name not in table:
             print(f"no scenario {name}; --list shows them", file=sys.stderr)

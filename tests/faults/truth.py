@@ -54,10 +54,9 @@ def rank_steps(rank, injected):
     return steps
 
 
-def true_rows(ranks, injected, wall_s):
-    """Rows of the run, and of each rank, from the reports of all ranks; wall_s is the ledger's."""
+def true_rows(ranks, injected, wall_s, start):
+    """Rows of the run, and of each rank, from the reports of all ranks; the run's wall time and its zero (run.json)."""
     per_rank, all_steps = {}, []
-    start = min(rank["command_start"] for rank in ranks)
     for rank in ranks:
         steps = rank_steps(rank, injected)
         all_steps.append(steps)

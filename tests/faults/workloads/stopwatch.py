@@ -20,28 +20,12 @@ RANK = int(os.environ.get("RANK", "0"))
 CLOSED = ("startup", "checkpoint", "evaluation", "teardown")  # what happens inside them stays theirs
 
 
-def process_start(pid):
-    """Start of a process on CLOCK_MONOTONIC, from the boot clock's ticks: as exact as those, 10 ms."""
-    with open(f"/proc/{pid}/stat") as file:
+def process_start():
+    """Of this process on CLOCK_MONOTONIC, from the boot clock's ticks: as exact as those, 10 ms."""
+    with open("/proc/self/stat") as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])
     since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
     return ticks / os.sysconf("SC_CLK_TCK") - since_boot
-
-
-def parent_of(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        rest = file.read()
-    return int(rest.rpartition(")")[2].split()[1]), rest[rest.index("(") + 1:rest.rindex(")")]
-
-
-def command_start():
-    """Start of the topmost ancestor that belongs to the command: a launcher, or this process."""
-    pid = os.getpid()
-    while True:
-        above, _ = parent_of(pid)
-        if above <= 1 or parent_of(above)[1].startswith("rigwise"):
-            return process_start(pid)
-        pid = above
 
 
 class Stopwatch:
@@ -51,14 +35,14 @@ class Stopwatch:
         self.state = "startup"
         self.totals = {}
         self.steps = []
+        self.line = []  # [end, state] of each stretch: where, not only how much
         self.step = {}
         self.planted_s = {}
         self.lock = threading.Lock()
         self.sched = None
         if not self.folder:
             return
-        self.began = command_start()
-        self.since = process_start(self.owner)
+        self.since = process_start()
         self.delay = 0.0
         self.sched = os.open(f"/proc/self/task/{self.owner}/schedstat", os.O_RDONLY)
         atexit.register(self.write)
@@ -74,6 +58,10 @@ class Stopwatch:
             row = table.setdefault(cls, [0.0, 0.0])
             row[0] += now - self.since
             row[1] += delay - self.delay
+        if self.line and self.line[-1][1] == cls:
+            self.line[-1][0] = round(now, 4)
+        else:
+            self.line.append([round(now, 4), cls])
         self.since, self.delay = now, delay
 
     def now(self, state):
@@ -122,8 +110,8 @@ class Stopwatch:
         if self.sched is None or os.getpid() != self.owner:
             return
         self.flush()
-        report = {"rank": RANK, "pid": self.owner, "command_start": self.began, "written": self.since,
-                  "totals": self.totals, "steps": self.steps, "after_steps": self.step, "planted_s": self.planted_s}
+        report = {"rank": RANK, "pid": self.owner, "written": self.since, "totals": self.totals, "steps": self.steps,
+                  "after_steps": self.step, "line": self.line, "planted_s": self.planted_s}
         path = os.path.join(self.folder, f"rank{RANK}.json")
         with open(path + ".part", "w") as file:
             json.dump(report, file)
