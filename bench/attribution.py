@@ -8,7 +8,7 @@
 --repeat N    N runs of each healthy scenario (false alarms)
 
 One training at a time. Results go to FOLDER/results.jsonl as they come, runs stay in FOLDER/SCENARIO. RIGWISE_TRACEML names a
-traceml program of the same Python environment: it is then asked about the same scenarios, where one script is the command.
+traceml program of the same Python environment: it is then asked about the middle severities, where one script is the command.
 """
 import argparse
 import json
@@ -163,7 +163,7 @@ def main():
         else:
             try:
                 entry = faults.run(scenario, options, name)
-                if program:
+                if program and scenario.severity in (0, 3) and name == scenario.name:
                     entry["traceml"] = traceml.ask(scenario, options, name, program)
             except faults.Skipped as why:
                 entry = {"skipped": str(why)}

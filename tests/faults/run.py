@@ -9,6 +9,8 @@ RIGWISE_PYTHON names a Python with torch (and transformers and peft for the hf s
 lies under FOLDER/SCENARIO: the run directory, the ranks' stopwatches (truth/), scenario.json and result.json.
 """
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -23,6 +25,7 @@ import time
 import inject
 import scenarios
 import truth
+from engine_watch import EngineWatch
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -35,6 +38,14 @@ class Skipped(Exception):
 
 class Failed(Exception):
     pass
+
+
+@contextlib.contextmanager
+def one_at_a_time():
+    """A second training beside it would be a fault that nobody planted."""
+    with open(pathlib.Path(tempfile.gettempdir()) / "rigwise-faults.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def has_modules(python, *modules):
@@ -180,17 +191,17 @@ def run_training(scenario, options, folder, injector):
     env = dict(os.environ, RIGWISE_RUNS=str(folder / "runs"), RIGWISE_FAULT_TRUTH=str(folder / "truth"), OMP_NUM_THREADS="1",
                TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", **injector.env())
     env.pop("RIGWISE_PYTHON", None)
-    began, before = time.monotonic(), pressure()
+    began, before, watch = time.monotonic(), pressure(), None
     words = [str(options.rigwise), "run", "--quiet", "--name", "fault", "--", *argv]
     child, reader = start(words, scenario.terminal, folder, env)
     end = threading.Event()
     if options.autogroup is not None:
         threading.Thread(target=favour, args=(child.pid, options.autogroup, end), daemon=True).start()
     try:
-        if "engine" not in scenario.needs:
-            ranks = wait_for_ranks(folder / "truth", scenario.ranks, child)
-            if ranks:
-                injector.began(ranks)
+        watch = EngineWatch(folder / "truth", argv[argv.index("--out") + 1], scenario.ranks, child) if "engine" in scenario.needs else None
+        ranks = wait_for_ranks(folder / "truth", scenario.ranks, child)
+        if ranks:
+            injector.began(ranks)
         child.wait(LIMIT_S)
     except subprocess.TimeoutExpired:
         child.terminate()
@@ -201,6 +212,8 @@ def run_training(scenario, options, folder, injector):
         end.set()
         if reader:
             reader.join(10)
+        if watch:
+            watch.join()
     wall_s, after = time.monotonic() - began, pressure()
     if child.returncode != 0:
         raise Failed(f"exit status {child.returncode}: {(folder / 'screen.txt').read_bytes()[-600:].decode(errors='replace')}")
@@ -250,7 +263,8 @@ def run(scenario, options, name=None):
     try:
         if hasattr(injector, "prepare"):
             injector.prepare(folder)
-        facts = run_training(scenario, options, folder, injector)
+        with one_at_a_time():
+            facts = run_training(scenario, options, folder, injector)
     finally:
         injector.__exit__()
     facts |= {"name": name or scenario.name, "family": scenario.family, "severity": scenario.severity, "planted": scenario.planted}

@@ -139,6 +139,23 @@ def crowds():
                        injector=both)
 
 
+def engines():
+    full = ENGINE + ["--method", "full", "--ranks", "1"]  # a save is 26 MB
+    for severity, megabytes_per_s in enumerate((30, 15, 8, 5, 3), 1):
+        yield Scenario(f"slowdisk.engine.{severity}", full[:full.index("--out") + 1] + ["{slow}/out"]
+                       + full[full.index("--out") + 2:] + ["--steps", "150", "--save-every", "50"], "slowdisk", severity,
+                       ("checkpoint",), injector=lambda rate=megabytes_per_s * 1e6: inject.SlowDisk(rate), needs=("engine",))
+    for severity, length in enumerate((0.5, 1.0, 1.5, 2.0, 3.0), 1):
+        yield Scenario(f"stop.engine.{severity}", full + ["--steps", "150"], "stop", severity, ("host",),
+                       injector=lambda length=length: inject.Stop(length, 4.0, 0), needs=("engine",))
+        yield Scenario(f"stop.engine-ddp.{severity}", ENGINE + ["--steps", "150", "--strategy", "ddp:2", "--ranks", "2"], "stop",
+                       severity, ("host",), ranks=2, injector=lambda length=length: inject.Stop(length, 4.0, 1),
+                       needs=("engine",))
+    for severity, (count, duty) in enumerate(((1, 0.2), (1, 0.4), (1, 0.7), (1, 1.0), (2, 1.0)), 1):
+        yield Scenario(f"hogs.engine.{severity}", full + ["--steps", "150"], "hogs", severity, ("host",),
+                       injector=lambda count=count, duty=duty: inject.Hogs(count, duty), needs=("engine",))
+
+
 def mixed():
     for severity, (read_s, megabytes_per_s) in enumerate(((0.004, 3), (0.008, 3), (0.004, 1.5), (0.012, 8), (0.002, 1.5)), 1):
         yield Scenario(f"mixed.read-disk.{severity}", LOADER + ["--steps", "200", "--save-every", "40", "--save-dir", "{slow}",
@@ -152,7 +169,7 @@ def mixed():
 
 def all_scenarios():
     table = {}
-    for family in (healthy, inputs, saves, evaluations, starts_and_ends, ranks, crowds, mixed):
+    for family in (healthy, inputs, saves, evaluations, starts_and_ends, ranks, crowds, engines, mixed):
         for scenario in family():
             assert scenario.name not in table, scenario.name
             table[scenario.name] = scenario
