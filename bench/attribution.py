@@ -163,8 +163,6 @@ def main():
         else:
             try:
                 entry = faults.run(scenario, options, name)
-                if program and scenario.severity in (0, 3) and name == scenario.name:
-                    entry["traceml"] = traceml.ask(scenario, options, name, program)
             except faults.Skipped as why:
                 entry = {"skipped": str(why)}
             except faults.Failed as why:
@@ -176,6 +174,14 @@ def main():
         print(f"{name}: " + (said.strip().splitlines()[-1] if said else
               f"{entry['named']}, {'right' if entry['hit'] else 'WRONG: ' + ' or '.join(entry['right'])}, {entry['wall_s']:.0f} s"),
               flush=True)
+    for name, scenario in scenarios.all_scenarios().items() if program and not options.report else ():
+        if scenario.severity not in (0, 3) or "rows" not in results.get(name, {}) or results[name].get("traceml"):
+            continue
+        if options.stop_after and time.monotonic() - begin > 60 * options.stop_after:
+            break
+        results[name]["traceml"] = traceml.ask(scenario, options, name, program)
+        keep(state, results[name])
+        print(f"{name}: TraceML: {results[name]['traceml']}", flush=True)
     if options.only:
         results = {name: entry for name, entry in results.items() if any(word in name for word in options.only)}
     report(results)

@@ -5,6 +5,7 @@ An injector is a context manager; `began(ranks)` is called once when every rank 
 is missing here, or None.
 """
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -33,11 +34,11 @@ class Nothing:
     def lacks(self):
         return None
 
-    def prefix(self):  # words in front of rigwise run
-        return []
-
     def env(self):
         return {}
+
+    def started(self, pid):  # of rigwise run itself
+        pass
 
     def began(self, ranks):
         pass
@@ -202,6 +203,108 @@ class SlowLink(Nothing):
         return False
 
 
+class LittleMemory(Nothing):
+    """A memory cgroup (version 1) around the run, held to a share of what it uses once it trains; the rest is swapped out.
+
+    Swaps to a file in the run's folder, which only this cgroup has a reason to use.
+    """
+
+    ROOT = pathlib.Path("/sys/fs/cgroup/memory")
+
+    def __init__(self, keep_frac, swap_mb=1500):
+        self.keep_frac, self.swap_mb, self.swap, self.used = keep_frac, swap_mb, None, None
+        self.group = self.ROOT / f"rigwise-fault-{os.getpid()}"
+
+    def lacks(self):
+        if os.geteuid() != 0:
+            return "memory cgroups need root"
+        if not (self.ROOT / "memory.limit_in_bytes").exists():
+            return "no version 1 memory cgroup"
+        if len(pathlib.Path("/proc/swaps").read_text().splitlines()) > 1:
+            return "this machine swaps already"
+        return None if shutil.which("mkswap") else "no mkswap"
+
+    def prepare(self, folder):
+        self.swap = pathlib.Path(folder).resolve() / "swap"
+        with open(self.swap, "wb") as file:  # written out: a file with holes cannot hold swap
+            os.fchmod(file.fileno(), 0o600)
+            for _ in range(self.swap_mb):
+                file.write(bytes(1 << 20))
+        subprocess.run(["mkswap", str(self.swap)], check=True, capture_output=True)
+        subprocess.run(["swapon", str(self.swap)], check=True)
+        self.group.mkdir()
+
+    def started(self, pid):
+        (self.group / "cgroup.procs").write_text(str(pid))
+
+    def began(self, ranks):
+        self.used = int((self.group / "memory.usage_in_bytes").read_text())
+        limit = int(self.used * self.keep_frac)
+        for part in range(1, 11):  # in steps: what cannot be reclaimed at once fails with EBUSY
+            with contextlib.suppress(OSError):
+                (self.group / "memory.limit_in_bytes").write_text(str(int(self.used + (limit - self.used) * part / 10)))
+
+    def __exit__(self, *_):
+        if self.swap:
+            swap, self.swap = self.swap, None
+            if self.group.exists():
+                with contextlib.suppress(OSError):
+                    (self.group / "memory.limit_in_bytes").write_text("-1")
+                end = time.monotonic() + 10
+                while self.group.exists() and time.monotonic() < end:
+                    with contextlib.suppress(OSError):
+                        self.group.rmdir()
+                    time.sleep(0.1)
+            subprocess.run(["swapoff", str(swap)])
+            swap.unlink()
+        return False
+
+    def report(self):
+        return {"memory_taken": True, "used_bytes": self.used, "keep_frac": self.keep_frac}
+
+
+class HeldClocks(Nothing):
+    """A GPU whose clocks are held down, by the readings of the fake NVML (tests/fakes): hand-made, no GPU computes anything.
+
+    From `from_s` on, `share` of every ten seconds is held at (1 - loss) of the clock; the counter of the power limit counts
+    it. Only the arithmetic on the readings is tested so: the training itself runs on as it would.
+    """
+
+    CLOCK_MHZ = 1900
+
+    def __init__(self, share, loss, from_s=15):
+        self.share, self.loss, self.from_s, self.zero, self.folder = share, loss, from_s, None, None
+        self.build = None
+
+    def held(self, second):
+        return second >= self.from_s and second % 10 < round(10 * self.share)
+
+    def lacks(self):
+        return None if (self.build / "fakes/libnvidia-ml.so.1").exists() else "no fake NVML in the build folder"
+
+    def prepare(self, folder):
+        self.folder = pathlib.Path(folder)
+        clock, counter, total = [], [], 0
+        for second in range(600):
+            clock.append(int(self.CLOCK_MHZ * (1 - self.loss)) if self.held(second) else self.CLOCK_MHZ)
+            counter.append(total)
+            total += int(1e9) if self.held(second) else 0
+        values = {"utilization_gpu": 98, "utilization_memory": 40, "memory_total": 25769803776, "memory_used": 9e9,
+                  "temperature": 71, "temperature_slowdown": 95, "temperature_shutdown": 98, "power": 349000,
+                  "power_limit": 350000, "power_limit_max": 366000, "clock_sm": clock, "clock_mem": 9501,
+                  "clock_sm_max": 2100, "clock_mem_max": 9751, "reasons": 4, "field_74": counter, "field_76": 0,
+                  "field_269": 0, "field_270": 0, "field_271": 0, "energy": {"start": 1e9, "per_s": 349000}}
+        (self.folder / "nvml.json").write_text(json.dumps({"driver_version": "550.54.14", "devices": [
+            {"name": "Fake RTX 3090", "uuid": "GPU-fake-0", "pci": "00000000:01:00.0", "values": values}]}))
+
+    def env(self):
+        return {"LD_LIBRARY_PATH": str(self.build / "fakes"), "RIGWISE_FAKE_NVML": str(self.folder / "nvml.json")}
+
+    def report(self):
+        """Spans that read as held, in seconds since the readings began: at the run's zero, give or take its first tick."""
+        return {"held": [[s, s + 1, self.loss] for s in range(600) if self.held(s)]}
+
+
 class Several(Nothing):
     def __init__(self, *parts):
         self.parts = parts
@@ -216,6 +319,10 @@ class Several(Nothing):
 
     def env(self):
         return {key: value for part in self.parts for key, value in part.env().items()}
+
+    def started(self, pid):
+        for part in self.parts:
+            part.started(pid)
 
     def began(self, ranks):
         for part in self.parts:

@@ -16,9 +16,11 @@ import os
 import pathlib
 import pty
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
@@ -155,6 +157,7 @@ def start(argv, terminal, folder, env):
     if not terminal:
         return subprocess.Popen(argv, stdout=screen, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, cwd=folder), None
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))  # without columns, bars print nothing
     child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=folder, start_new_session=True)
     os.close(theirs)
 
@@ -194,6 +197,7 @@ def run_training(scenario, options, folder, injector):
     began, before, watch = time.monotonic(), pressure(), None
     words = [str(options.rigwise), "run", "--quiet", "--name", "fault", "--", *argv]
     child, reader = start(words, scenario.terminal, folder, env)
+    injector.started(child.pid)
     end = threading.Event()
     if options.autogroup is not None:
         threading.Thread(target=favour, args=(child.pid, options.autogroup, end), daemon=True).start()
@@ -241,7 +245,9 @@ def judge(folder, rigwise):
     ranks = truth.read_ranks(folder / "truth")
     if not ranks:
         raise Failed("no stopwatch wrote its report")
-    rows, per_rank = truth.true_rows(ranks, facts["injected"], ledger["wall_s"], start_of(folder))
+    zero, injected = start_of(folder), dict(facts["injected"])
+    injected["held"] = [[zero + low, zero + high, lost] for low, high, lost in injected.get("held", [])]
+    rows, per_rank = truth.true_rows(ranks, injected, ledger["wall_s"], zero)
     result = truth.score(ledger, rows, facts["planted"])
     result |= {"scenario": facts["name"], "family": facts["family"], "severity": facts["severity"], "folder": str(folder),
                "cpu_pressure_frac": facts["cpu_pressure_frac"], "why": ledger["bottleneck"]["why"],
@@ -257,6 +263,7 @@ def run(scenario, options, name=None):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     injector = scenario.injector() if scenario.injector else inject.Nothing()
+    injector.build = options.rigwise.parent
     why = injector.lacks()
     if why:
         raise Skipped(why)

@@ -28,7 +28,6 @@ class Scenario:
     injector: object = None  # makes one
     terminal: bool = True  # started from a terminal, else with its output in a file
     needs: tuple = ()  # hf, engine
-    fakes: str = ""  # body of the fake NVML's file
 
 
 def healthy():
@@ -139,6 +138,15 @@ def crowds():
                        injector=both)
 
 
+def machines():
+    for severity, (share, loss) in enumerate(((0.5, 0.25), (0.7, 0.3), (0.8, 0.45), (0.9, 0.5), (0.9, 0.65)), 1):
+        yield Scenario(f"throttle.loader.{severity}", LOADER + ["--steps", "500", "--style", "bar"], "throttle", severity,
+                       ("throttle",), injector=lambda share=share, loss=loss: inject.HeldClocks(share, loss))
+    for severity, keep_frac in enumerate((0.7, 0.6, 0.52, 0.46, 0.4), 1):
+        yield Scenario(f"memory.plain.{severity}", PLAIN + ["--iters", "250", "--table-mb", "600"], "memory", severity,
+                       ("memory",), injector=lambda keep_frac=keep_frac: inject.LittleMemory(keep_frac))
+
+
 def engines():
     full = ENGINE + ["--method", "full", "--ranks", "1"]  # a save is 26 MB
     for severity, megabytes_per_s in enumerate((30, 15, 8, 5, 3), 1):
@@ -169,7 +177,7 @@ def mixed():
 
 def all_scenarios():
     table = {}
-    for family in (healthy, inputs, saves, evaluations, starts_and_ends, ranks, crowds, engines, mixed):
+    for family in (healthy, inputs, saves, evaluations, starts_and_ends, ranks, crowds, machines, engines, mixed):
         for scenario in family():
             assert scenario.name not in table, scenario.name
             table[scenario.name] = scenario

@@ -25,14 +25,26 @@ def overlap(spans, low, high):
     return sum(max(0.0, min(high, end) - max(low, start)) for start, end in spans)
 
 
-def rows_of_step(step, stops, start, end):
-    """One rank's step, split: what ran late or stood stopped inside its arithmetic is host."""
+def rows_of_step(step, injected, stops, start, end):
+    """One rank's step, split: what ran late or stood stopped inside its arithmetic is host.
+
+    Where memory was taken away, what the arithmetic slept is memory: without that it never sleeps on a CPU.
+    """
     rows = {cls: values[0] for cls, values in step.items()}
     stopped = min(overlap(stops, start, end), rows.get("compute", 0.0))
     late = min(step.get("compute", [0, 0])[1], rows.get("compute", 0.0) - stopped)
     if stopped + late > 0:
         rows["compute"] -= stopped + late
         rows["host"] = rows.get("host", 0.0) + stopped + late
+    if injected.get("memory_taken"):
+        wall, late, ran = step.get("compute", (0, 0, 0))
+        asleep = max(0.0, wall - late - ran)
+        rows["compute"] -= asleep
+        rows["memory"] = asleep
+    for low, high, lost_frac in injected.get("held", []):  # clocks held down
+        lost = min(lost_frac * overlap([[low, high]], start, end), rows.get("compute", 0.0))
+        rows["compute"] = rows.get("compute", 0.0) - lost
+        rows["throttle"] = rows.get("throttle", 0.0) + lost
     return rows
 
 
@@ -49,7 +61,7 @@ def rank_steps(rank, injected):
         step = dict(step)
         first = step.pop("startup", None) or first
         length = sum(values[0] for values in step.values())
-        steps.append((end, rows_of_step(step, stops, end - length if before is None else before, end)))
+        steps.append((end, rows_of_step(step, injected, stops, end - length if before is None else before, end)))
         before = end
     return steps
 

@@ -1,7 +1,7 @@
 """What a rank's seconds went to, by its own account: the ground truth that a ledger is held against.
 
 A script says what it begins (`watch.now("input")`), as many training scripts do for their own throughput line. Kept for each
-state: wall seconds, and the seconds for which the main thread was ready to run and had no core (schedstat). What a planted
+state: wall seconds, the seconds for which the main thread was ready and had no core, and those for which it ran (schedstat). What a planted
 fault really took is counted by `planted(class)`. Nothing is printed; without RIGWISE_FAULT_TRUTH nothing is written.
 
     RIGWISE_FAULT_TRUTH=/path/of/a/folder   gets rank0.json, rank1.json, …; rank0.began once the third step has ended
@@ -43,7 +43,7 @@ class Stopwatch:
         if not self.folder:
             return
         self.since = process_start()
-        self.delay = 0.0
+        self.delay = self.ran = 0.0
         self.sched = os.open(f"/proc/self/task/{self.owner}/schedstat", os.O_RDONLY)
         atexit.register(self.write)
 
@@ -52,17 +52,18 @@ class Stopwatch:
         if self.sched is None or os.getpid() != self.owner:
             return
         now = time.monotonic()
-        delay = int(os.pread(self.sched, 100, 0).split()[1]) / 1e9
+        ran, delay = (int(word) / 1e9 for word in os.pread(self.sched, 100, 0).split()[:2])
         cls = instead or self.state
         for table in (self.totals, self.step):
-            row = table.setdefault(cls, [0.0, 0.0])
+            row = table.setdefault(cls, [0.0, 0.0, 0.0])
             row[0] += now - self.since
             row[1] += delay - self.delay
+            row[2] += ran - self.ran
         if self.line and self.line[-1][1] == cls:
             self.line[-1][0] = round(now, 4)
         else:
             self.line.append([round(now, 4), cls])
-        self.since, self.delay = now, delay
+        self.since, self.delay, self.ran = now, delay, ran
 
     def now(self, state):
         self.flush()
@@ -83,7 +84,7 @@ class Stopwatch:
         self.flush()
         if self.sched is None:
             return
-        self.steps.append([round(self.since, 4), {k: [round(v[0], 5), round(v[1], 5)] for k, v in self.step.items()}])
+        self.steps.append([round(self.since, 4), {k: [round(x, 5) for x in v] for k, v in self.step.items()}])
         self.step = {}
         if len(self.steps) == 3:
             path = os.path.join(self.folder, f"rank{RANK}.began")

@@ -42,14 +42,22 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    def __init__(self, width=160, depth=3, context=64):
+    """With a table: hashed trigrams of the bytes, too many rows to keep warm."""
+
+    def __init__(self, width=160, depth=3, context=64, table_mb=0):
         super().__init__()
+        self.table = nn.Embedding(table_mb * 4096, 64, sparse=True) if table_mb else None
+        self.widen = nn.Linear(64, width) if table_mb else None
         self.wte, self.wpe = nn.Embedding(128, width), nn.Embedding(context, width)
         self.blocks = nn.ModuleList(Block(width, 4) for _ in range(depth))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 128, bias=False)
 
     def forward(self, tokens, targets):
         x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))
+        if self.table is not None:
+            before = F.pad(tokens, (2, 0))
+            trigram = (before[:, :-2] * 1000003 + before[:, 1:-1] * 10007 + tokens) * 2654435761
+            x = x + self.widen(self.table(trigram % self.table.num_embeddings))
         for block in self.blocks:
             x = block(x)
         return F.cross_entropy(self.head(self.norm(x)).view(-1, 128), targets.reshape(-1))
@@ -93,6 +101,7 @@ def main():
     add("--save-every", type=int, default=0)
     add("--eval-every", type=int, default=0)
     add("--eval-iters", type=int, default=10)
+    add("--table-mb", type=int, default=0, help="size of the table of hashed trigrams")
     add("--read-s", type=float, default=0.0, help="seconds that reading a batch waits")
     add("--prep-rounds", type=int, default=0, help="rounds of text cleaning a batch")
     add("--start-s", type=float, default=0.0)
@@ -107,8 +116,10 @@ def main():
     slowness.slow_read(opts.start_s, "startup")
     slowness.costly(opts.start_rounds, "startup")
     data = Data(os.path.join(opts.out, "tokens.bin"), opts)
-    net = Net()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=6e-4, weight_decay=0.1)
+    net = Net(table_mb=opts.table_mb)
+    dense = [p for name, p in net.named_parameters() if name != "table.weight"]
+    optimizer = torch.optim.AdamW(dense, lr=6e-4, weight_decay=0.1)
+    rows = torch.optim.SGD([net.table.weight], lr=0.1) if opts.table_mb else None
     print(f"number of parameters: {sum(p.numel() for p in net.parameters()) / 1e6:.2f}M", flush=True)
 
     t0 = time.time()
@@ -129,8 +140,11 @@ def main():
             group["lr"] = rate
         loss = net(x, y)
         loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(dense, 1.0)
         optimizer.step()
+        if rows is not None:
+            rows.step()
+            rows.zero_grad(set_to_none=True)
         optimizer.zero_grad(set_to_none=True)
         t1 = time.time()
         took, t0 = t1 - t0, t1
