@@ -51,6 +51,9 @@ struct StepRecord {
   std::optional<double> lr = {};
   std::optional<double> grad_norm = {};
   std::optional<double> step_time_s = {};
+  // Phases of one step, as a trainer that measures them states them; they sum to step_time_s.
+  std::optional<double> input_s = {}, forward_s = {}, backward_s = {}, sync_s = {},
+                        optimizer_s = {};
   std::optional<double> steps_per_s = {};
   std::optional<double> samples_per_s = {};
   std::optional<double> tokens_per_s = {};

@@ -38,6 +38,11 @@ Json entry_json(const StepRecord& record, const std::string& file) {
   put(entry, "lr", record.lr);
   put(entry, "grad_norm", record.grad_norm);
   put(entry, "step_time_s", record.step_time_s);
+  put(entry, "input_s", record.input_s);
+  put(entry, "forward_s", record.forward_s);
+  put(entry, "backward_s", record.backward_s);
+  put(entry, "sync_s", record.sync_s);
+  put(entry, "optimizer_s", record.optimizer_s);
   put(entry, "steps_per_s", record.steps_per_s);
   put(entry, "samples_per_s", record.samples_per_s);
   put(entry, "tokens_per_s", record.tokens_per_s);

@@ -168,11 +168,43 @@ void use_stacks(Facts& facts) {
   input.checkpoints = facts.checkpoint_windows;
   input.ended = facts.ended;
   WorkLedger worked = split_by_work(input);
+  const auto led = std::max_element(worked.critical_s.begin(), worked.critical_s.end());
+  for (const auto& held : see_held_ranks(*facts.run, {series.begin_s, series.end_s})) {
+    for (std::size_t i = 0; i < facts.work.ranks.size(); ++i) {
+      if (facts.work.ranks[i].rank != held.rank) continue;
+      const WorkSplit& main = worked.ranks[i];
+      const double others_queued_s = std::max(0.0, held.queued_s - main.queued_s);
+      const double others_cpu_s = std::max(0.0, held.cpu_s - main.running_s);
+      const bool leads = led - worked.critical_s.begin() == static_cast<std::ptrdiff_t>(i);
+      if (leads) note_team(worked.run, others_queued_s, others_cpu_s);
+      note_team(worked.ranks[i], others_queued_s, others_cpu_s);
+    }
+  }
   if (worked.run.covered_s < kLeastCover * (series.end_s - series.begin_s)) return;
   facts.series = std::move(series);
   facts.stretch = {facts.series->begin_s, facts.series->end_s};
   facts.from_summary = false;
   facts.worked = std::move(worked);
+}
+
+/// Steps that state their phases carry the rows: nothing sampled is finer.
+void use_phases(Facts& facts) {
+  if (!facts.series) return;
+  const StepSeries& series = *facts.series;
+  PhasesInput input;
+  input.rows = &facts.step_rows;
+  input.wall_s = facts.wall_s;
+  input.begin_s = series.begin_s;
+  input.end_s = series.end_s;
+  input.evaluations = facts.evaluation_windows;
+  input.checkpoints = facts.checkpoint_windows;
+  input.held = see_held_ranks(*facts.run, facts.stretch);
+  input.ended = facts.ended;
+  const auto split = split_by_phases(input);
+  if (!split) return;
+  facts.worked.emplace();
+  facts.worked->run = *split;
+  facts.by_phases = true;
 }
 
 }  // namespace
@@ -193,7 +225,8 @@ Result<Facts> gather_facts(const Run& run) {
   read_log_events(facts);
   facts.stretch =
       facts.series ? Stretch{facts.series->begin_s, facts.series->end_s} : Stretch{0, facts.wall_s};
-  use_stacks(facts);
+  use_phases(facts);
+  if (!facts.by_phases) use_stacks(facts);
   for (const auto& host : hosts_of(run)) {
     facts.hosts.push_back(see_host(run, host, facts.stretch));
     for (auto& rank : see_ranks(run, host)) facts.ranks.push_back(std::move(rank));

@@ -7,6 +7,7 @@
 
 #include "ledger/findings.h"
 #include "ledger/machine.h"
+#include "ledger/phases.h"
 #include "ledger/split.h"
 #include "ledger/steps.h"
 #include "ledger/work.h"
@@ -39,7 +40,8 @@ struct Facts {
   Throttling throttling = {};
   Stretch stretch = {};
   WorkSeen work = {};
-  std::optional<WorkLedger> worked = {};  // stack samples carry the rows
+  std::optional<WorkLedger> worked = {};  // stack samples carry the rows, …
+  bool by_phases = false;                 // … or what the steps state of themselves
 };
 
 Result<Facts> gather_facts(const Run& run);

@@ -305,6 +305,7 @@ WorkRowsInput work_rows_input(const Facts& facts, const Whose& whose) {
   input.critical_s = &facts.worked->critical_s;
   input.hosts = &facts.hosts;
   input.lone = facts.work.ranks.size() < 2;
+  if (facts.by_phases) input.stated = step_rows_of(*facts.series, "phases of each step");
   return input;
 }
 
@@ -521,7 +522,7 @@ std::vector<RankLedger> rank_ledgers(const Facts& facts, const std::vector<Ledge
     return ledger;
   };
   for (const auto& process : facts.ranks) start(process.rank, process.host).rows = rows;
-  if (facts.worked) {
+  if (facts.worked && !facts.by_phases) {
     const Split timeline = split_timeline(whole);
     for (std::size_t i = 0; i < facts.work.ranks.size(); ++i) {
       const RankWork& rank = facts.work.ranks[i];

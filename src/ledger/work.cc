@@ -139,6 +139,7 @@ struct Slice {
   std::array<double, kClasses> variance = {};
   double asleep_s = 0;   // in compute, of a lone rank
   double covered_s = 0;  // of the steps' time
+  double running_s = 0, queued_s = 0;
   double& of(LedgerClass cls) { return seconds[static_cast<std::size_t>(cls)]; }
 };
 
@@ -372,9 +373,19 @@ void Splitter::note(const RankWork& rank, const WorkSpan& span, bool evaluates,
     }
     if (part.from_s >= input_.begin_s && part.to_s <= input_.end_s) {
       slice.covered_s += part.length_s();
-      if (alone() && is_step_work(span.work)) slice.asleep_s += part.asleep_s;
+      if (is_step_work(span.work)) {
+        slice.running_s += part.running_s, slice.queued_s += part.queued_s;
+        if (alone()) slice.asleep_s += part.asleep_s;
+      }
     }
   }
+}
+
+void add(const Slice& slice, WorkSplit& split) {
+  split.asleep_in_compute_s += slice.asleep_s;
+  split.covered_s += slice.covered_s;
+  split.running_s += slice.running_s;
+  split.queued_s += slice.queued_s;
 }
 
 void Splitter::follow_critical_path(WorkLedger& ledger,
@@ -397,8 +408,7 @@ void Splitter::follow_critical_path(WorkLedger& ledger,
       ledger.run.shares[c].variance += slice.variance[c];
       ledger.critical_s[leader] += slice.seconds[c];
     }
-    ledger.run.asleep_in_compute_s += slice.asleep_s;
-    ledger.run.covered_s += slice.covered_s;
+    add(slice, ledger.run);
   }
   // What a class is made of: of the ranks that led, by how long they did.
   double led_s = 0;
@@ -428,8 +438,7 @@ WorkLedger Splitter::run() {
         split.shares[c].seconds += slice.seconds[c];
         split.shares[c].variance += slice.variance[c];
       }
-      split.asleep_in_compute_s += slice.asleep_s;
-      split.covered_s += slice.covered_s;
+      add(slice, split);
     }
   }
   if (!slices.empty()) follow_critical_path(ledger, slices);
@@ -460,6 +469,26 @@ WorkLedger Splitter::run() {
 
 WorkLedger split_by_work(const WorkInput& input) {
   return Splitter(input).run();
+}
+
+void note_team(WorkSplit& split, double others_queued_s, double others_cpu_s) {
+  // A team: the other threads do a good part of the work. Fewer are helpers, whose waits hold up
+  // nobody.
+  constexpr double kTeam = 0.3;
+  // Of two threads' waits, part falls on the same moments: between half a second (both at once)
+  // and a second is lost for a second of the second thread's. On two cores with one and two
+  // others' programs it was 0.5.
+  constexpr double kLost = 0.5, kLost_sd = 0.12;
+  if (split.running_s <= 0 || others_cpu_s < kTeam * split.running_s) return;
+  Share& compute = split.of(LedgerClass::compute);
+  const double lost_s = std::min({kLost * others_queued_s, 0.9 * split.running_s, compute.seconds});
+  if (lost_s <= 0) return;
+  compute.seconds -= lost_s;
+  split.of(LedgerClass::host).seconds += lost_s;
+  split.parts[LedgerClass::host]["its other threads waiting for a CPU"] += lost_s;
+  const double sd_s = kLost_sd * others_queued_s;
+  compute.variance += sd_s * sd_s;
+  split.of(LedgerClass::host).variance += sd_s * sd_s;
 }
 
 }  // namespace rigwise

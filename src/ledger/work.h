@@ -67,8 +67,9 @@ struct WorkInput {
 struct WorkSplit {
   std::array<Share, kLedgerClasses.size()> shares = {};
   std::map<LedgerClass, std::map<std::string, double>> parts = {};  // what a class is made of
-  double asleep_in_compute_s = 0;  // main thread asleep where it should compute, one rank
-  double covered_s = 0;            // of the steps' time
+  double asleep_in_compute_s = 0;      // main thread asleep where it should compute, one rank
+  double covered_s = 0;                // of the steps' time
+  double running_s = 0, queued_s = 0;  // of the main thread in the steps' arithmetic
   Share& of(LedgerClass cls) { return shares[static_cast<std::size_t>(cls)]; }
   [[nodiscard]] const Share& of(LedgerClass cls) const {
     return shares[static_cast<std::size_t>(cls)];
@@ -81,5 +82,10 @@ struct WorkLedger {
   std::vector<double> critical_s = {};  // how long each rank was the one that the others waited for
 };
 WorkLedger split_by_work(const WorkInput& input);
+
+/// Arithmetic that a team of threads shares waits for the slowest of them: where the others stood
+/// in a run queue, the main thread spun. `others_queued_s` and `others_cpu_s` are theirs, together,
+/// while steps ran.
+void note_team(WorkSplit& split, double others_queued_s, double others_cpu_s);
 
 }  // namespace rigwise

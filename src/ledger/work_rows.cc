@@ -58,6 +58,7 @@ std::string rank_words(const WorkRowsInput& input) {
 }  // namespace
 
 Evidence stack_evidence(const WorkRowsInput& input, std::string what) {
+  if (input.stated) return *input.stated;
   const RankWork* rank = input.rank != nullptr       ? input.rank
                          : input.seen->ranks.empty() ? nullptr
                                                      : &input.seen->ranks.front();
@@ -92,9 +93,9 @@ LedgerRow input_row_of(const WorkRowsInput& input) {
     return row;
   }
   const auto parts = largest_parts(split, LedgerClass::input);
-  if (!parts.empty() && !parts.front().first.empty()) {
-    row.note = rank_words(input) + parts.front().first;
-  }
+  const bool named = !parts.empty() && !parts.front().first.empty();
+  row.note = rank_words(input) + (named ? parts.front().first : "the data loader");
+  if (input.stated) return row;
   if (input.seen->loaders && input.seen->loaders_seen_s > 0) {
     const double busy = input.seen->loaders_running_s / input.seen->loaders_seen_s;
     row.note +=
@@ -110,11 +111,16 @@ LedgerRow sync_row_of(const WorkRowsInput& input) {
       row_of_share(LedgerClass::sync, input.split->of(LedgerClass::sync), How::measured);
   row.evidence = {stack_evidence(input, "ranks asleep under backward, or in a collective")};
   if (*row.seconds < kMention_s) {
-    row.note =
-        input.rank != nullptr ? "did not wait for other ranks" : "ranks did not wait all at once";
+    row.note = input.stated            ? "the steps state no wait"
+               : input.rank != nullptr ? "did not wait for other ranks"
+                                       : "ranks did not wait all at once";
     return row;
   }
   const auto parts = largest_parts(*input.split, LedgerClass::sync);
+  if (input.stated) {
+    row.note = parts.front().first;
+    return row;
+  }
   row.note = input.rank != nullptr ? "waits: " : "all ranks wait at once: ";
   row.note += parts.empty() ? std::string("collectives") : parts.front().first;
   return row;
@@ -129,12 +135,14 @@ LedgerRow host_row_of(const WorkRowsInput& input) {
   if (stopped_s >= kMention_s) {
     words.push_back(fmt::format("stopped by a signal for {}", format_duration(stopped_s)));
   }
-  const double queued_s = part_s(*input.split, LedgerClass::host, "waiting for a CPU");
+  const double queued_s =
+      part_s(*input.split, LedgerClass::host, "waiting for a CPU") +
+      part_s(*input.split, LedgerClass::host, "its other threads waiting for a CPU");
   if (queued_s >= kMention_s) {
     std::string text = fmt::format("waited {} for a CPU", format_duration(queued_s));
     for (const auto& host : *input.hosts) {
       if (!host.others_cpu_s || *host.others_cpu_s < queued_s / 2) continue;
-      text += fmt::format("; other programs took {} of it", format_duration(*host.others_cpu_s));
+      text += fmt::format("; other programs took {} of CPU", format_duration(*host.others_cpu_s));
       if (!host.top_other.empty()) text += ", most of it " + clean_text(host.top_other, 60);
       break;
     }
@@ -173,7 +181,7 @@ std::string unexplained_parts(const WorkSplit& split) {
   std::vector<std::string> words;
   for (const auto& [place, seconds] : largest_parts(split, LedgerClass::unexplained)) {
     if (seconds < kMention_s || words.size() >= 3) continue;
-    words.push_back(fmt::format("{} asleep in {}", format_duration(seconds),
+    words.push_back(fmt::format("{} in {}", format_duration(seconds),
                                 place.empty() ? "code outside Python" : place));
   }
   return join(words, ", ");

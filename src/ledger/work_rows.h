@@ -16,7 +16,8 @@ struct WorkRowsInput {
   const RankWork* rank = nullptr;  // whose rows; nullptr: the run's
   const std::vector<double>* critical_s = nullptr;
   const std::vector<HostView>* hosts = nullptr;
-  bool lone = false;  // one rank trained
+  bool lone = false;                    // one rank trained
+  std::optional<Evidence> stated = {};  // the steps state their phases: no stacks were needed
 };
 
 LedgerRow input_row_of(const WorkRowsInput& input);

@@ -196,8 +196,12 @@ bool Entry::set(const Meaning& meaning, const Value& value) {
       put(Figure::time, meaning.order, number * seconds_per(unit));
       return true;
     }
+    case Figure::forward_s:
+    case Figure::backward_s:
+    case Figure::sync_s:
+    case Figure::optimizer_s:
     case Figure::data_time:
-      put(Figure::data_time, meaning.order, number);
+      put(meaning.figure, meaning.order, number * (is_time(unit) ? seconds_per(unit) : 1));
       return true;
     case Figure::steps_per_s:
     case Figure::samples_per_s:
@@ -358,6 +362,13 @@ StepRecord Entry::record(bool of_evaluation) const {
   record.step_time_s = get(Figure::step_time_s);
   if (!record.step_time_s && has(Figure::time) && (time_is_step_ || has(Figure::data_time)))
     record.step_time_s = get(Figure::time);
+  if (record.step_time_s && orders_[static_cast<std::size_t>(Figure::data_time)] == 5) {
+    record.input_s = get(Figure::data_time);
+    record.forward_s = get(Figure::forward_s);
+    record.backward_s = get(Figure::backward_s);
+    record.sync_s = get(Figure::sync_s);
+    record.optimizer_s = get(Figure::optimizer_s);
+  }
   record.steps_per_s = get(Figure::steps_per_s);
   record.samples_per_s = get(Figure::samples_per_s);
   record.tokens_per_s = get(Figure::tokens_per_s);

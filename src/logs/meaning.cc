@@ -287,6 +287,14 @@ Meaning meaning_of(std::string_view text) {
   }
   if (key.has(step) && key.has(peak) && starts_with_word(text, "global_step/max"))
     return make(Figure::step, 1, key);
+  // The phases of a step that rigwise-engine states, in its own names.
+  constexpr std::array kPhases = {
+      std::pair{"forward_s", Figure::forward_s}, std::pair{"backward_s", Figure::backward_s},
+      std::pair{"sync_s", Figure::sync_s}, std::pair{"optimizer_s", Figure::optimizer_s},
+      std::pair{"data_s", Figure::data_time}};
+  for (const auto& [name, figure] : kPhases) {
+    if (equals_word(text, name)) return make(figure, 5, key);
+  }
   // "step_avg:103.1ms": a mean of step times, as its unit says
   if (equals_word(text, "step_avg")) return make(Figure::time, 30, key);
   if (key.has(per) || (key.has(time | dt) && key.has(kStepNoun | dt))) {

@@ -37,6 +37,10 @@ enum class Figure : std::uint8_t {
   total_steps,
   time,       // "time", "seconds": a step's, where something beside it says so
   data_time,  // seconds that a step waited for data: says that "time" is a step's
+  forward_s,  // phases of a step, always in seconds
+  backward_s,
+  sync_s,
+  optimizer_s,
   speed,      // "speed", "throughput": the value's unit decides
   component,  // a part of the loss, a reward: shows that the entry tells training
   quality,    // accuracy, BLEU …: of an evaluation where nothing else is told

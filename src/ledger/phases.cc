@@ -1,0 +1,159 @@
+#include "ledger/phases.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace rigwise {
+
+namespace {
+
+struct Sums {
+  double steps = 0, step_s = 0, input_s = 0, forward_s = 0, backward_s = 0, sync_s = 0,
+         optimizer_s = 0;
+};
+
+bool finite(const std::optional<double>& value) {
+  return value && std::isfinite(*value) && *value >= 0;
+}
+
+Sums sums_of(const Rows<StepRecord>& rows, double& entries) {
+  Sums sums;
+  for (const auto& record : rows.rows) {
+    if (record.kind != RecordKind::train) continue;
+    ++entries;
+    const bool whole = finite(record.step_time_s) && finite(record.input_s) &&
+                       finite(record.forward_s) && finite(record.backward_s) &&
+                       finite(record.sync_s) && finite(record.optimizer_s);
+    if (!whole) continue;
+    ++sums.steps;
+    sums.step_s += *record.step_time_s;
+    sums.input_s += *record.input_s;
+    sums.forward_s += *record.forward_s;
+    sums.backward_s += *record.backward_s;
+    sums.sync_s += *record.sync_s;
+    sums.optimizer_s += *record.optimizer_s;
+  }
+  return sums;
+}
+
+}  // namespace
+
+std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
+  constexpr double kLeastShare = 0.9;
+  double entries = 0;
+  const Sums sums = sums_of(*input.rows, entries);
+  const double room_s = input.end_s - input.begin_s;
+  if (sums.steps < 2 || sums.steps < kLeastShare * entries || sums.step_s > 1.05 * room_s) {
+    return std::nullopt;
+  }
+  WorkSplit split;
+  // What the ranks were kept from: the log speaks for the first; where another was held longer, the
+  // first waited for it, and that is no wait for the wire.
+  double own_s = 0, worst_s = 0, queued_s = 0, stopped_s = 0;
+  for (const auto& rank : input.held) {
+    const double held_s = rank.queued_s + rank.stopped_s;
+    if (&rank == &input.held.front()) own_s = held_s;
+    if (held_s < worst_s) continue;
+    worst_s = held_s, queued_s = rank.queued_s, stopped_s = rank.stopped_s;
+  }
+  const double compute_s = sums.forward_s + sums.backward_s + sums.optimizer_s;
+  const double from_sync_s = std::clamp(worst_s - own_s, 0.0, sums.sync_s);
+  const double from_compute_s = std::min(own_s, compute_s);
+  const double held_s = from_sync_s + from_compute_s;
+  const auto give = [&](LedgerClass cls, double seconds, const char* part) {
+    if (seconds <= 0) return;
+    split.of(cls).add(seconds);
+    split.parts[cls][part] += seconds;
+  };
+  give(LedgerClass::host, worst_s > 0 ? held_s * queued_s / worst_s : 0, "waiting for a CPU");
+  give(LedgerClass::host, worst_s > 0 ? held_s * stopped_s / worst_s : 0, "stopped by a signal");
+  give(LedgerClass::sync, sums.sync_s - from_sync_s, "as the steps state it");
+  give(LedgerClass::input, sums.input_s, "as the steps state it");
+  const double left = compute_s > 0 ? (compute_s - from_compute_s) / compute_s : 0;
+  give(LedgerClass::compute, sums.forward_s * left, "forward");
+  give(LedgerClass::compute, sums.backward_s * left, "backward");
+  give(LedgerClass::compute, sums.optimizer_s * left, "optimizer");
+  // What no step holds: evaluations and saves between them.
+  double outside_s = std::max(0.0, room_s - sums.step_s);
+  const double evaluated_s =
+      std::min(outside_s, overlap_s(input.evaluations, input.begin_s, input.end_s));
+  outside_s -= evaluated_s;
+  const auto saves = without(input.checkpoints, input.evaluations);
+  const double saved_s = std::min(outside_s, overlap_s(saves, input.begin_s, input.end_s));
+  outside_s -= saved_s;
+  give(LedgerClass::evaluation, evaluated_s, "");
+  give(LedgerClass::checkpoint, saved_s, "");
+  give(LedgerClass::unexplained, outside_s, "between the steps");
+  give(LedgerClass::unexplained,
+       std::max(0.0, sums.step_s - compute_s - sums.input_s - sums.sync_s), "inside steps");
+  // Before and behind.
+  give(LedgerClass::startup, input.begin_s, "other code");
+  const double last_evaluated_s = overlap_s(input.evaluations, input.end_s, input.wall_s);
+  const double last_saved_s = overlap_s(saves, input.end_s, input.wall_s);
+  give(LedgerClass::evaluation, last_evaluated_s, "");
+  give(LedgerClass::checkpoint, last_saved_s, "");
+  give(input.ended ? LedgerClass::teardown : LedgerClass::unexplained,
+       input.wall_s - input.end_s - last_evaluated_s - last_saved_s, "behind the last step");
+  // Each step's phases are rounded by the log to a microsecond or so; what the run queue took is
+  // known by the tick of one second at both ends.
+  split.of(LedgerClass::startup).add(0, 0.05);
+  for (const auto cls : {LedgerClass::input, LedgerClass::sync, LedgerClass::compute}) {
+    if (split.of(cls).seconds > 0) split.of(cls).add(0, 1e-6 * std::sqrt(sums.steps));
+  }
+  if (held_s > 0) {
+    const double sd_s = 0.05 * held_s + (stopped_s > 0 ? 0.5 : 0);
+    for (const auto cls : {LedgerClass::host, LedgerClass::compute}) split.of(cls).add(0, sd_s);
+  }
+  split.covered_s = sums.step_s;
+  return split;
+}
+
+std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps) {
+  struct Track {
+    std::optional<double> first_s, last_s;  // run-queue delay at the first and last tick inside
+    std::optional<double> first_cpu_s, last_cpu_s;
+    double stopped_s = 0;
+    std::optional<double> seen_s;
+  };
+  std::map<int, Track> tracks;
+  for (const auto& host : hosts_of(run)) {
+    (void)visit_proc(run, host, {"t_s", "role", "rank", "run_delay_s", "cpu_s", "main_state"},
+                     [&](const ProcSample& sample, std::int64_t) {
+                       if (sample.role != "rank" || !std::isfinite(sample.t_s)) return true;
+                       const int rank = sample.rank.value_or(0);
+                       if (tracks.size() >= 4096 && !tracks.contains(rank)) return true;
+                       Track& track = tracks[rank];
+                       const bool inside =
+                           sample.t_s >= steps.from_s && sample.t_s <= steps.to_s + 1;
+                       if (sample.run_delay_s && sample.t_s <= steps.to_s + 1) {
+                         if (sample.t_s <= steps.from_s || !track.first_s) {
+                           track.first_s = sample.run_delay_s;
+                         }
+                         track.last_s = sample.run_delay_s;
+                         if (sample.t_s <= steps.from_s || !track.first_cpu_s) {
+                           track.first_cpu_s = sample.cpu_s;
+                         }
+                         track.last_cpu_s = sample.cpu_s;
+                       }
+                       const bool stopped = sample.main_state == "T" || sample.main_state == "t";
+                       if (inside && stopped && track.seen_s) {
+                         track.stopped_s += sample.t_s - *track.seen_s;
+                       }
+                       track.seen_s = sample.t_s;
+                       return true;
+                     })
+        .ok();
+  }
+  std::vector<RankHeld> held;
+  for (const auto& [rank, track] : tracks) {
+    RankHeld one;
+    one.rank = rank;
+    one.queued_s = std::max(0.0, track.last_s.value_or(0) - track.first_s.value_or(0));
+    one.cpu_s = std::max(0.0, track.last_cpu_s.value_or(0) - track.first_cpu_s.value_or(0));
+    one.stopped_s = track.stopped_s;
+    held.push_back(one);
+  }
+  return held;
+}
+
+}  // namespace rigwise

@@ -1,0 +1,279 @@
+// Rows that stack samples carry. The runs are made by hand: two ranks of one host, spans as the
+// recorder writes them.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "rigwise/ledger.h"
+#include "unit/ledger_made_run.h"
+
+namespace rigwise {
+namespace {
+
+using made::Folder;
+using made::Maker;
+
+struct Slept {
+  double frac = 0;    // of the span, asleep
+  double queued = 0;  // of the span, in a run queue
+};
+
+/// One rank's main thread, span after span.
+class Thread {
+ public:
+  Thread(Maker& run, int rank, double from_s = 0) : run_(run), rank_(rank), t_s_(from_s) {}
+
+  Thread& does(const std::string& work, double lasts_s, Slept slept = {}) {
+    // As the recorder does: no span is much longer than a second.
+    while (lasts_s > 1e-9) {
+      const double piece_s = std::min(lasts_s, 1.0);
+      StackSpan span;
+      span.t_s = t_s_;
+      span.t_end_s = t_s_ + piece_s;
+      span.pid = 100 + rank_;
+      span.role = "rank";
+      span.rank = rank_;
+      span.work = work;
+      span.samples = std::max<std::int64_t>(1, std::llround(piece_s / 0.05));
+      span.running_s = piece_s * (1 - slept.frac - slept.queued);
+      span.queued_s = piece_s * slept.queued;
+      span.stack = 1;
+      run_.writer().append(run_.info.host, span);
+      t_s_ += piece_s;
+      lasts_s -= piece_s;
+    }
+    return *this;
+  }
+  [[nodiscard]] double now_s() const { return t_s_; }
+
+ private:
+  Maker& run_;
+  int rank_;
+  double t_s_;
+};
+
+Ledger ledger_of(const Run& run) {
+  auto ledger = make_ledger(run);
+  EXPECT_TRUE(ledger.ok()) << (ledger.ok() ? "" : ledger.error().message);
+  double sum_s = 0;
+  for (const auto& row : ledger->rows) {
+    EXPECT_GE(row.seconds.value_or(0), 0) << to_string(row.cls);
+    EXPECT_GE(row.high_s.value_or(0), row.seconds.value_or(0)) << to_string(row.cls);
+    EXPECT_LE(row.low_s.value_or(0), row.seconds.value_or(0)) << to_string(row.cls);
+    sum_s += row.seconds.value_or(0);
+  }
+  EXPECT_NEAR(sum_s, ledger->wall_s, 1e-9);
+  return *ledger;
+}
+double seconds(const std::vector<LedgerRow>& rows, LedgerClass cls) {
+  const LedgerRow* row = row_of(rows, cls);
+  return row != nullptr && row->seconds ? *row->seconds : std::nan("");
+}
+double seconds(const Ledger& ledger, LedgerClass cls) {
+  return seconds(ledger.rows, cls);
+}
+
+/// The log of a run whose step k ends at `ends_s[k - 1]`.
+void log_steps(Maker& run, const std::vector<double>& ends_s) {
+  std::int64_t step = 0;
+  for (const double t_s : ends_s) run.line(t_s, ++step);
+}
+
+TEST(LedgerWork, ALoneRankWaitsForDataAndForACpu) {
+  Folder folder;
+  Maker run(folder.path(), "one");
+  run.host(100);
+  Thread rank(run, 0);
+  rank.does("import", 4).does("load", 2);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 40; ++step) {
+    rank.does("input", 0.6)
+        .does("forward", 0.4)
+        .does("backward", 0.8, {0, 0.25})
+        .does("optimizer", 0.2);
+    ends_s.push_back(rank.now_s());
+  }
+  log_steps(run, ends_s);
+  rank.does("none", 1);
+  const Ledger ledger = ledger_of(run.finish(rank.now_s() + 0.5));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::startup), 6, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::input), 24, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::host), 8, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::compute), 48, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::teardown), 1.5, 0.1);
+  EXPECT_EQ(ledger.bottleneck.cls, LedgerClass::input);
+  EXPECT_NE(row_of(ledger.rows, LedgerClass::startup)->note.find("imports 4"), std::string::npos);
+}
+
+TEST(LedgerWork, TheRunFollowsTheRankThatTheOthersWaitFor) {
+  Folder folder;
+  Maker run(folder.path(), "two");
+  run.info.ranks_asked = run.info.ranks_trained = 2;
+  run.host(100);
+  Thread fast(run, 0), slow(run, 1);
+  std::vector<double> ends_s;
+  fast.does("import", 3);
+  slow.does("import", 3);
+  for (int step = 0; step < 40; ++step) {
+    // Both compute for 0.8 s and exchange for 0.2 s; the slow one reads for a second before.
+    slow.does("input", 1)
+        .does("forward", 0.2)
+        .does("backward", 0.6, {1.0 / 3, 0})
+        .does("optimizer", 0.2);
+    fast.does("forward", 0.2).does("backward", 1.6, {0.75, 0}).does("optimizer", 0.2);
+    ends_s.push_back(slow.now_s());
+  }
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(slow.now_s()));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::input), 40, 1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::sync), 8, 1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::compute), 32, 1);
+  ASSERT_EQ(ledger.ranks.size(), 2U);
+  EXPECT_NEAR(seconds(ledger.ranks[0].rows, LedgerClass::sync), 48, 1);
+  EXPECT_NEAR(seconds(ledger.ranks[0].rows, LedgerClass::input), 0, 0.1);
+  EXPECT_NEAR(seconds(ledger.ranks[1].rows, LedgerClass::input), 40, 1);
+  EXPECT_EQ(ledger.bottleneck.cls, LedgerClass::input);
+  EXPECT_NE(row_of(ledger.rows, LedgerClass::input)->note.find("rank 1"), std::string::npos);
+}
+
+TEST(LedgerWork, ASaveOfOneRankIsNotTheOthersWait) {
+  Folder folder;
+  Maker run(folder.path(), "save");
+  run.info.ranks_asked = run.info.ranks_trained = 2;
+  run.host(60);
+  Thread writes(run, 0), waits(run, 1);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 20; ++step) {
+    for (Thread* rank : {&writes, &waits})
+      rank->does("forward", 0.3).does("backward", 0.5).does("optimizer", 0.2);
+    if (step % 5 == 4) {
+      writes.does("checkpoint", 3);
+      waits.does("forward", 0.3).does("backward", 2.7, {1, 0});
+      writes.does("forward", 0.3).does("backward", 0.5).does("optimizer", 0.2);
+      waits.does("backward", 0.8, {0.9, 0}).does("optimizer", 0.2);
+    }
+    ends_s.push_back(writes.now_s());
+  }
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(writes.now_s()));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::checkpoint), 12, 0.3);
+  EXPECT_LT(seconds(ledger, LedgerClass::sync), 0.5);
+  EXPECT_EQ(ledger.bottleneck.cls, LedgerClass::checkpoint);
+}
+
+TEST(LedgerWork, TrainingThatTheLogDoesNotTellOf) {
+  Folder folder;
+  Maker run(folder.path(), "silent");
+  run.host(50);
+  Thread rank(run, 0);
+  rank.does("import", 5);
+  for (int step = 0; step < 30; ++step) {
+    rank.does("forward", 0.4).does("backward", 0.8).does("optimizer", 0.1);
+  }
+  rank.does("none", 1);
+  const Ledger ledger = ledger_of(run.finish(rank.now_s()));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::compute), 39, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::startup), 5, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::teardown), 1, 0.1);
+  EXPECT_EQ(ledger.bottleneck.cls, LedgerClass::compute);
+  EXPECT_FALSE(ledger.steps.has_value());
+}
+
+TEST(LedgerWork, ForwardPassesAloneAreAnEvaluation) {
+  Folder folder;
+  Maker run(folder.path(), "unnamed");
+  run.host(80);
+  Thread rank(run, 0);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 30; ++step) {
+    rank.does("forward", 0.3).does("backward", 0.6).does("optimizer", 0.1);
+    if (step % 10 == 9) {
+      for (int batch = 0; batch < 10; ++batch) rank.does("python", 0.1).does("forward", 0.4);
+    }
+    ends_s.push_back(rank.now_s());
+  }
+  rank.does("forward", 0.3).does("backward", 0.6).does("optimizer", 0.1);
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(rank.now_s()));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::evaluation), 15, 1.5);
+}
+
+TEST(LedgerWork, AStoppedRankIsTheHostsAndSleepNobodyNamesIsUnexplained) {
+  Folder folder;
+  Maker run(folder.path(), "stopped");
+  run.host(60);
+  Thread rank(run, 0);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 20; ++step) {
+    rank.does("forward", 0.4).does("backward", 0.5).does("optimizer", 0.1);
+    if (step % 5 == 0) rank.does("stopped", 2);
+    if (step % 5 == 1) rank.does("python", 1.5, {1, 0});
+    ends_s.push_back(rank.now_s());
+  }
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(rank.now_s()));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::host), 8, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::unexplained), 6, 0.1);
+  EXPECT_NE(row_of(ledger.rows, LedgerClass::host)->note.find("stopped"), std::string::npos);
+}
+
+TEST(LedgerWork, StepsThatStateTheirPhases) {
+  Folder folder;
+  Maker run(folder.path(), "engine");
+  run.host(60);
+  double t_s = 2;
+  for (int step = 1; step <= 20; ++step) {
+    t_s += step % 10 == 0 ? 3 : 1;  // a save of two seconds before the tenth
+    StepRecord record;
+    record.t_s = t_s;
+    record.step = step;
+    record.loss = 2.0;
+    record.step_time_s = 1.0;
+    record.input_s = 0.1;
+    record.forward_s = 0.3;
+    record.backward_s = 0.4;
+    record.sync_s = 0.15;
+    record.optimizer_s = 0.05;
+    record.log_file = "log/out.log";
+    record.log_format = "jsonl";
+    run.add(record);
+    if (step % 10 == 0) run.checkpoint(t_s - 3, t_s - 1);
+  }
+  const Ledger ledger = ledger_of(run.finish(t_s + 1));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::input), 2, 0.01);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::compute), 15, 0.05);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::checkpoint), 4, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::teardown), 1, 0.1);
+}
+
+TEST(LedgerWork, HostileSpansNeverBreakTheSum) {
+  std::mt19937 random(7);
+  const std::vector<std::string> works = {"input",    "forward",    "backward", "optimizer",
+                                          "python",   "",           "stopped",  "sync",
+                                          "nonsense", "evaluation", "none"};
+  for (int round = 0; round < 40; ++round) {
+    Folder folder;
+    Maker run(folder.path(), "hostile" + std::to_string(round));
+    std::uniform_real_distribution<double> when(-5, 60), lasts(-1, 5), part(-1, 8);
+    for (int i = 0; i < 200; ++i) {
+      StackSpan span;
+      span.t_s = when(random);
+      span.t_end_s = span.t_s + lasts(random);
+      span.pid = static_cast<int>(random() % 3);
+      span.role = random() % 4 != 0 ? "rank" : "loader";
+      if (random() % 3 != 0) span.rank = static_cast<int>(random() % 3);
+      span.work = works[random() % works.size()];
+      span.samples = static_cast<std::int64_t>(random() % 30) - 5;
+      if (random() % 2 != 0) span.running_s = part(random);
+      if (random() % 2 != 0) span.queued_s = part(random);
+      span.stack = static_cast<std::int64_t>(random() % 5);
+      run.writer().append(run.info.host, span);
+    }
+    for (int step = 1; step < 20; ++step) run.line(step * 2.0, step);
+    ledger_of(run.finish(50));
+  }
+}
+
+}  // namespace
+}  // namespace rigwise
