@@ -78,6 +78,9 @@ struct StackPattern {
 inline constexpr std::string_view kNoPythonWork = "none";       // no Python frame at all
 inline constexpr std::string_view kOtherPythonWork = "python";  // frames that no row names
 
+/// The works that a pattern may name.
+std::span<const std::string_view> stack_works();
+
 /// Stack → work, by the table. One owner; keeps what it found out about each code object, so
 /// `forget()` goes before a PythonProcess whose frames it saw.
 class StackClassifier {

@@ -74,6 +74,12 @@ int cmd_run(const RunArgs& args) {
     std::fprintf(stderr, "rigwise: %s\n  the run goes on without these patterns\n",
                  patterns.error().message.c_str());
   }
+  if (auto stacks = lab_stack_patterns(args.lab)) {
+    options.stack_patterns = std::move(*stacks);
+  } else if (statement && options.patterns.empty()) {
+    std::fprintf(stderr, "rigwise: %s\n  the run goes on without these patterns\n",
+                 stacks.error().message.c_str());
+  }
   const RecordOutcome outcome = record_run(options);
   if (args.json) {
     print_json(outcome);

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <toml++/toml.h>
 
+#include <algorithm>
+
 #include "base/files.h"
 #include "base/text.h"
 #include "cli/verbs.h"
@@ -43,17 +45,38 @@ Result<LogPattern> pattern_of(const std::filesystem::path& lab, const toml::node
   return pattern;
 }
 
-}  // namespace
+Result<StackPattern> stack_pattern_of(const std::filesystem::path& lab, const toml::node& node) {
+  const std::string hint = "file = \"train.py\", function = \"refill\", work = \"input\"";
+  const toml::table* table = node.as_table();
+  const auto word = [&](const char* key) {
+    auto value =
+        table == nullptr ? std::optional<std::string>() : (*table)[key].value<std::string>();
+    return value && value->size() <= kMaxPatternBytes ? *value : std::string();
+  };
+  StackPattern pattern{word("file"), word("function"), word("work")};
+  if (pattern.file.empty() || pattern.function.empty() || pattern.work.empty())
+    return at(lab, node, "a [[stack.pattern]] needs `file`, `function` and `work`", hint);
+  const auto works = stack_works();
+  if (std::find(works.begin(), works.end(), pattern.work) == works.end()) {
+    std::vector<std::string> names(works.begin(), works.end());
+    return at(lab, node, fmt::format("no work is called \"{}\"", clean_text(pattern.work, 80)),
+              "work is one of " + join(names, ", "));
+  }
+  pattern.whole = (*table)["whole"].value<bool>().value_or(true);
+  return pattern;
+}
 
-Result<std::vector<LogPattern>> lab_patterns(const Lab& named) {
+/// One list of tables of the lab file, each made into a T.
+template <class T, class Make>
+Result<std::vector<T>> list_of(const Lab& named, const char* section, Make make) {
   const std::filesystem::path lab = lab_path(named);
-  std::vector<LogPattern> patterns;
+  std::vector<T> patterns;
   const auto text = read_file(lab, kMaxLabBytes);
   if (!text) {
     if (text.error().code != Errc::not_found) return text.error();
     if (named) {
       return Error{Errc::usage, text.error().message,
-                   "--lab names the file with your [[log.pattern]] tables"};
+                   fmt::format("--lab names the file with your [[{}.pattern]] tables", section)};
     }
     return patterns;
   }
@@ -66,14 +89,24 @@ Result<std::vector<LogPattern>> lab_patterns(const Lab& named) {
                              clean_text(error.description(), 300)),
                  "correct that line, or name another file with --lab"};
   }
-  const toml::array* list = tables["log"]["pattern"].as_array();
+  const toml::array* list = tables[section]["pattern"].as_array();
   if (list == nullptr) return patterns;
   for (const toml::node& node : *list) {
     if (patterns.size() == kMaxPatterns) break;
-    RW_TRY(auto pattern, pattern_of(lab, node));
+    RW_TRY(auto pattern, make(lab, node));
     patterns.push_back(std::move(pattern));
   }
   return patterns;
+}
+
+}  // namespace
+
+Result<std::vector<LogPattern>> lab_patterns(const Lab& lab) {
+  return list_of<LogPattern>(lab, "log", pattern_of);
+}
+
+Result<std::vector<StackPattern>> lab_stack_patterns(const Lab& lab) {
+  return list_of<StackPattern>(lab, "stack", stack_pattern_of);
 }
 
 }  // namespace rigwise::cli

@@ -118,29 +118,14 @@ void read_log_events(Facts& facts) {
   facts.checkpoint_windows = united(std::move(checkpoints), facts.wall_s);
 }
 
-/// A GPU that worked while steps ran did the arithmetic: then the main thread only feeds it.
-bool devices_worked(const Run& run, const Stretch& steps) {
-  constexpr double kBusy_frac = 0.02;
-  bool worked = false;
-  for (const auto& host : hosts_of(run)) {
-    (void)visit_gpu(run, host, {"t_s", "util_frac", "tree_processes"},
-                    [&](const GpuSample& sample, std::int64_t) {
-                      const bool inside = sample.t_s >= steps.from_s && sample.t_s <= steps.to_s;
-                      worked = worked || (inside && sample.util_frac.value_or(0) > kBusy_frac &&
-                                          sample.tree_processes.value_or(1) > 0);
-                      return !worked;
-                    })
-        .ok();
-  }
-  return worked;
-}
-
 /// Stack samples of every rank carry the rows where they cover the steps.
 void use_stacks(Facts& facts) {
   constexpr double kLeastCover = 0.6;
   facts.work = see_work(*facts.run);
   const auto trained = trained_by_stacks(facts.work);
-  if (!trained || devices_worked(*facts.run, facts.stretch)) return;
+  if (!trained) return;
+  facts.device = see_devices(
+      *facts.run, facts.series ? facts.stretch : Stretch{trained->from_s, trained->to_s});
   StepSeries series = facts.series.value_or(StepSeries{});
   const bool from_log = facts.series && !facts.from_summary;
   if (!from_log) {
@@ -167,9 +152,16 @@ void use_stacks(Facts& facts) {
   input.evaluations = facts.evaluation_windows;
   input.checkpoints = facts.checkpoint_windows;
   input.ended = facts.ended;
+  input.devices = facts.device.worked;
   WorkLedger worked = split_by_work(input);
+  if (facts.device.worked) {
+    const bool several = facts.work.ranks.size() > 1;
+    give_to_device(worked.run, facts.device, several);
+    for (WorkSplit& rank : worked.ranks) give_to_device(rank, facts.device, several);
+  }
   const auto led = std::max_element(worked.critical_s.begin(), worked.critical_s.end());
   for (const auto& held : see_held_ranks(*facts.run, {series.begin_s, series.end_s})) {
+    if (facts.device.worked) break;  // no thread shares the arithmetic
     for (std::size_t i = 0; i < facts.work.ranks.size(); ++i) {
       if (facts.work.ranks[i].rank != held.rank) continue;
       const WorkSplit& main = worked.ranks[i];

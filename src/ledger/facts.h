@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "ledger/device.h"
 #include "ledger/findings.h"
 #include "ledger/machine.h"
 #include "ledger/phases.h"
@@ -41,7 +42,8 @@ struct Facts {
   Stretch stretch = {};
   WorkSeen work = {};
   std::optional<WorkLedger> worked = {};  // stack samples carry the rows, …
-  bool by_phases = false;                 // … or what the steps state of themselves
+  DeviceSeen device = {};
+  bool by_phases = false;  // … or what the steps state of themselves
 };
 
 Result<Facts> gather_facts(const Run& run);

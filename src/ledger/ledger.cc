@@ -127,7 +127,9 @@ LedgerRow startup_row(const Facts& facts, const Split& split, const Whose& whose
 
 LedgerRow compute_row(const Facts& facts, const Split& split, const Whose& whose) {
   LedgerRow row = row_of_share(LedgerClass::compute, split.compute,
-                               whose.split != nullptr ? How::measured : How::assumed);
+                               whose.split == nullptr ? How::assumed
+                               : facts.device.worked  ? How::derived
+                                                      : How::measured);
   const StepSeries& series = *facts.series;
   row.evidence = {step_rows_of(series, series.source)};
   if (series.steps) {
@@ -313,6 +315,12 @@ LedgerRow sync_row(const Facts& facts, const Whose& whose) {
   if (facts.run->info.ranks_trained == 1 && facts.work.ranks.size() < 2) {
     return zero(LedgerClass::sync, How::derived, "one rank trained: nobody to wait for",
                 {Evidence{"", "run.json", std::nullopt, std::nullopt, "ranks_trained"}});
+  }
+  if (whose.split != nullptr && facts.device.worked && facts.device.windows == 0 &&
+      whose.split->of(LedgerClass::sync).seconds < 0.1) {
+    return not_known(LedgerClass::sync,
+                     "what GPUs exchange is not seen: its seconds are in compute",
+                     "a short trace (not with --profile none), or the NCCL plug-in");
   }
   if (whose.split != nullptr) return sync_row_of(work_rows_input(facts, whose));
   return not_known(LedgerClass::sync, std::string(kInCompute),

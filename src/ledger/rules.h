@@ -10,7 +10,7 @@
 
 namespace rigwise {
 
-inline constexpr int kLedgerRulesVersion = 1;
+inline constexpr int kLedgerRulesVersion = 2;
 
 struct Rule {
   std::string_view id;         // "bottleneck-checkpoint", "clocks-held"

@@ -240,6 +240,14 @@ std::span<const StackRule> stack_rules() {
   return kRules;
 }
 
+std::span<const std::string_view> stack_works() {
+  static constexpr std::array<std::string_view, 17> kWorks = {
+      "input",    "checkpoint", "evaluation", "sync",   "rendezvous", "forward",
+      "backward", "optimizer",  "transfer",   "device", "compile",    "import",
+      "load",     "prepare",    "launch",     "log",    "profiler"};
+  return kWorks;
+}
+
 StackClassifier::StackClassifier(std::vector<StackPattern> patterns)
     : patterns_(std::move(patterns)) {}
 
@@ -266,9 +274,10 @@ std::string_view StackClassifier::work_of(std::span<const PythonFrame> innermost
     if (fresh) place->second = verdict_of(*frame.code);
     const Verdict& verdict = place->second;
     if (verdict.work.empty()) continue;
-    trains = trains || verdict.work == "backward" || verdict.work == "optimizer";
+    const bool makes_gradients = verdict.work == "backward" || verdict.work == "optimizer";
+    trains = trains || makes_gradients;
     predicts = predicts || verdict.work == "forward";
-    if (verdict.whole) {
+    if (verdict.whole && !makes_gradients) {
       if (predicts && verdict.work == "checkpoint") continue;  // activations, not files
       whole = verdict.work;                                    // the outermost one in the end
     } else if (inner.empty()) {

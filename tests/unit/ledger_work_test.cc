@@ -247,6 +247,71 @@ TEST(LedgerWork, StepsThatStateTheirPhases) {
   EXPECT_NEAR(seconds(ledger, LedgerClass::teardown), 1, 0.1);
 }
 
+/// The busiest GPU's readings, once a second.
+void gpu(Maker& run, double to_s, double util_frac) {
+  for (int t = 0; t <= static_cast<int>(to_s); ++t) {
+    GpuSample sample;
+    sample.t_s = t + 0.02;
+    sample.util_frac = util_frac;
+    sample.tree_processes = 1;
+    run.add(sample);
+  }
+}
+
+TEST(LedgerWork, ADeviceThatGoesOnIsNotWaitingForData) {
+  Folder folder;
+  for (const bool dry : {false, true}) {
+    Maker run(folder.path(), dry ? "dry" : "fed");
+    run.host(80);
+    Thread rank(run, 0);
+    std::vector<double> ends_s;
+    for (int step = 0; step < 40; ++step) {
+      rank.does("input", 0.5).does("forward", 0.4).does("backward", 0.5).does("optimizer", 0.1);
+      ends_s.push_back(rank.now_s());
+    }
+    log_steps(run, ends_s);
+    gpu(run, rank.now_s(), dry ? 0.6 : 1.0);
+    const Ledger ledger = ledger_of(run.finish(rank.now_s()));
+    EXPECT_NEAR(seconds(ledger, LedgerClass::input), dry ? 20 : 0, 2) << dry;
+    EXPECT_EQ(ledger.bottleneck.cls, dry ? LedgerClass::input : LedgerClass::compute);
+  }
+}
+
+TEST(LedgerWork, TracesOfADeviceSplitItsTime) {
+  Folder folder;
+  Maker run(folder.path(), "traced");
+  run.info.ranks_asked = run.info.ranks_trained = 2;
+  run.host(80);
+  Thread one(run, 0), other(run, 1);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 40; ++step) {
+    for (Thread* rank : {&one, &other}) {
+      rank->does("input", 0.2).does("forward", 0.6).does("backward", 1.0).does("optimizer", 0.2);
+    }
+    ends_s.push_back(one.now_s());
+  }
+  log_steps(run, ends_s);
+  gpu(run, one.now_s(), 0.99);
+  for (int rank = 0; rank < 2; ++rank) {
+    TraceWindow window;
+    window.t_s = 40;
+    window.t_end_s = 42;
+    window.rank = rank;
+    window.device = "gpu";
+    window.communication_s = 0.9;
+    window.exposed_communication_s = 0.5;
+    window.launch_s = 0.1;
+    window.input_s = 0.2;
+    window.exposed_input_s = 0.05;
+    run.writer().append(window);
+  }
+  const Ledger ledger = ledger_of(run.finish(one.now_s()));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::sync), 19.5, 1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::host), 3.9, 0.5);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::input), 2, 0.5);
+  EXPECT_EQ(ledger.bottleneck.cls, LedgerClass::sync);
+}
+
 TEST(LedgerWork, HostileSpansNeverBreakTheSum) {
   std::mt19937 random(7);
   const std::vector<std::string> works = {"input",    "forward",    "backward", "optimizer",

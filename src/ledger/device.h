@@ -1,0 +1,28 @@
+// Device: on a run whose arithmetic GPUs do, the main thread only feeds them. Its seconds in the
+// data loader cost something where the device had run dry, and waits between ranks happen on the
+// device: short traces say how much, else the device's utilisation bounds it.
+#pragma once
+
+#include <optional>
+
+#include "ledger/machine.h"
+#include "ledger/work.h"
+#include "rigwise/run.h"
+
+namespace rigwise {
+
+struct DeviceSeen {
+  bool worked = false;  // a GPU of the run was busy while steps ran
+  double idle_s = 0;    // of the steps, by the utilisation of the busiest GPU
+  double seen_s = 0;    // of the steps, with samples of it
+  // Sums over the traced windows of GPUs; `windows` = 0: there are none.
+  std::int64_t windows = 0;
+  double traced_s = 0, exposed_communication_s = 0, launch_s = 0, input_s = 0, exposed_input_s = 0;
+  bool communicates = false;  // the traces tell of communication at all
+};
+DeviceSeen see_devices(const Run& run, const Stretch& steps);
+
+/// The main thread's seconds made the device's. `several`: more than one rank trained.
+void give_to_device(WorkSplit& split, const DeviceSeen& seen, bool several);
+
+}  // namespace rigwise
