@@ -218,31 +218,6 @@ HostView see_host(const Run& run, const std::string& host, const Stretch& steps)
   return view;
 }
 
-OthersShare::OthersShare(const Run& run, const std::string& host) {
-  std::optional<HostSample> last;
-  (void)visit_host(run, host, {"t_s", "others_cpu_s", "tree_cpu_s"},
-                   [&](const HostSample& sample, std::int64_t) {
-                     if (!sample.others_cpu_s || !sample.tree_cpu_s) return true;
-                     if (last && sample.t_s > last->t_s) {
-                       const double others_s =
-                           std::max(0.0, *sample.others_cpu_s - *last->others_cpu_s);
-                       const double tree_s = std::max(0.0, *sample.tree_cpu_s - *last->tree_cpu_s);
-                       const double all_s = others_s + tree_s;
-                       t_s_.push_back(sample.t_s);
-                       share_.push_back(all_s > 0 ? others_s / all_s : 0);
-                     }
-                     last = sample;
-                     return true;
-                   })
-      .ok();
-}
-
-double OthersShare::at(double t_s) const {
-  const auto place = std::lower_bound(t_s_.begin(), t_s_.end(), t_s);
-  if (place == t_s_.end()) return share_.empty() ? 0 : share_.back();
-  return share_[static_cast<std::size_t>(place - t_s_.begin())];
-}
-
 std::vector<FileSystemView> see_file_systems(const Run& run, const std::string& host) {
   std::map<std::string, FileSystemView> last;
   const ColumnNames columns = {"t_s", "device", "fs_total_bytes", "fs_free_bytes"};

@@ -28,19 +28,6 @@ struct Throttling {
 };
 Throttling see_throttling(const Run& run, const Stretch& steps);
 
-/// Of the CPU time that others than a rank had, the share that was not the command's either, over
-/// the run's time.
-class OthersShare {
- public:
-  OthersShare() = default;
-  OthersShare(const Run& run, const std::string& host);
-  /// Mean share (0..1) in a stretch; 0 where nothing is known.
-  [[nodiscard]] double at(double t_s) const;
-
- private:
-  std::vector<double> t_s_ = {}, share_ = {};  // share_[i] holds up to t_s_[i]
-};
-
 /// Processes of the run's ranks, from the slow walk of the tree.
 struct RankProcess {
   int rank = 0;

@@ -89,11 +89,8 @@ WorkSeen see_work(const Run& run) {
       add_span(rank, row);
     }
     const double usual_s = stats::median(distances_s).value_or(0.05);
-    const OthersShare others(run, host);
     for (auto& [number, rank] : ranks) {
-      if (rank.host != host) continue;
-      rank.gap_s = usual_s;
-      rank.others = others;
+      if (rank.host == host) rank.gap_s = usual_s;
     }
     if (const auto frames = read_stack_frames(run, host); frames.ok()) {
       auto& places = seen.places[host];
@@ -313,16 +310,8 @@ void Splitter::give(const WorkSpan& span, const RankWork& rank, std::vector<Give
     return;
   }
   if (work == "stopped") return all(LedgerClass::host, "stopped by a signal");
-  if (work == "input" || work == "prepare") {
-    // Rows that wait for a CPU behind the command's own loaders are late for want of rows; behind
-    // other programs, for want of a CPU.
-    const double queued_s = span.scheduled && !input_.devices
-                                ? span.queued_s * rank.others.at((span.from_s + span.to_s) / 2)
-                                : 0;
-    out.push_back({LedgerClass::host, queued_s, "waiting for a CPU"});
-    out.push_back({LedgerClass::input, length_s - queued_s, place_of(rank, span.stack)});
-    return;
-  }
+  if (work == "input" || work == "prepare")
+    return all(LedgerClass::input, place_of(rank, span.stack));
   if (work == "sync" || work == "rendezvous") {
     return all(LedgerClass::sync, place_of(rank, span.stack));
   }

@@ -13,7 +13,6 @@
 #include <string>
 #include <vector>
 
-#include "ledger/machine.h"
 #include "ledger/split.h"
 #include "rigwise/ledger.h"
 #include "rigwise/run.h"
@@ -36,7 +35,6 @@ struct RankWork {
   std::string host = {};
   std::vector<int> pids = {};
   std::vector<WorkSpan> spans = {};            // in order, not overlapping
-  OthersShare others = {};                     // of the CPU of its host
   double gap_s = 0;                            // usual distance of samples
   std::int64_t first_line = 0, last_line = 0;  // of the table
 };
