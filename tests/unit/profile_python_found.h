@@ -54,7 +54,7 @@ inline const std::map<int, std::vector<Interpreter>>& interpreters() {
         std::error_code error;
         const fs::path real = fs::canonical(place / name, error);
         if (error || !seen.insert(real).second) continue;
-        const auto said = run_process({real, "-c",
+        const auto said = run_process({real, "-ISc",
                                        "import sys, sysconfig as s; v = s.get_config_var; "
                                        "print(sys.version_info[1], 'shared' if "
                                        "v('Py_ENABLE_SHARED') else 'static', sys.executable, "
@@ -78,7 +78,7 @@ inline const std::map<int, std::vector<Interpreter>>& interpreters() {
   return all;
 }
 
-// A Python program that runs beside the test until the test ends it.
+// A Python program that runs beside the test until the test ends it. Named "-c" it has no file.
 class Script {
  public:
   Script(const std::string& python, const std::string& text, const std::string& name = "script.py")
@@ -93,6 +93,7 @@ class Script {
     if (pid_ == 0) {
       dup2(pipe_fds[1], 1);
       close(pipe_fds[0]);
+      if (name == "-c") execl(python.c_str(), python.c_str(), "-c", text.c_str(), nullptr);
       execl(python.c_str(), python.c_str(), path_.c_str(), nullptr);
       _exit(127);
     }
