@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "ledger/machine.h"
 #include "ledger/work.h"
 #include "rigwise/run.h"
 
