@@ -127,6 +127,22 @@ def ranks():
                        injector=lambda megabit=megabit: inject.SlowLink(megabit))
 
 
+def pairs():
+    """Faults of both ranks, or of rank 0 while the other waits."""
+    pair, hf = PAIR + LOADER[1:], PAIR + HF[1:]
+    for severity, share in enumerate((0.15, 0.25, 0.4, 0.55, 0.7), 1):
+        inline = 0.11 * share / (1 - share)
+        steps = str(int(25 * (1 - share) / 0.11))
+        yield Scenario(f"read.ddp.{severity}", pair + ["--steps", steps, "--read-s", f"{inline / 8:.4f}"], "read", severity,
+                       ("input",), ranks=2)
+        yield Scenario(f"read.hf-ddp.{severity}", hf + ["--max-steps", steps, "--read-s", f"{inline / 4:.4f}"], "read", severity,
+                       ("input",), ranks=2, needs=("hf",))
+    for severity, megabytes_per_s in enumerate((16, 8, 4, 2.5, 1.5), 1):
+        yield Scenario(f"slowdisk.ddp.{severity}", pair + ["--steps", "150", "--save-every", "30", "--save-dir", "{slow}", "--style",
+                       "dict"], "slowdisk", severity, ("checkpoint",), ranks=2,
+                       injector=lambda rate=megabytes_per_s * 1e6: inject.SlowDisk(rate))
+
+
 def crowds():
     for severity, (count, duty) in enumerate(((1, 0.2), (1, 0.4), (1, 0.7), (1, 1.0), (2, 1.0)), 1):
         hogs = lambda count=count, duty=duty: inject.Hogs(count, duty)  # noqa: E731
@@ -177,7 +193,7 @@ def mixed():
 
 def all_scenarios():
     table = {}
-    for family in (healthy, inputs, saves, evaluations, starts_and_ends, ranks, crowds, machines, engines, mixed):
+    for family in (healthy, inputs, saves, evaluations, starts_and_ends, ranks, pairs, crowds, machines, engines, mixed):
         for scenario in family():
             assert scenario.name not in table, scenario.name
             table[scenario.name] = scenario

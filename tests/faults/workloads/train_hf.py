@@ -64,6 +64,42 @@ def keep_time():
         setattr(Trainer, name, timed(getattr(Trainer, name), state))
 
 
+def keep_time_of_ranks():
+    """Waits for the other ranks: what is left of a backward pass once its last bucket is under way, and plain collectives."""
+    import torch.distributed as dist
+    from accelerate import Accelerator
+    from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+    from torch.nn.parallel import DistributedDataParallel
+
+    make, backward, under_way = DistributedDataParallel.__init__, Accelerator.backward, []
+
+    def reduce_and_note(state, bucket):
+        watch.flush()
+        under_way.append(bucket.index())
+        return default_hooks.allreduce_hook(state, bucket)
+
+    def make_with_hook(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        self.register_comm_hook(None, reduce_and_note)
+
+    def backward_then_wait(self, *args, **kwargs):
+        backward(self, *args, **kwargs)
+        if under_way:
+            under_way.clear()
+            watch.flush(instead="sync")
+
+    def waits(function):
+        def around(*args, **kwargs):
+            with watch.during("sync"):
+                return function(*args, **kwargs)
+        return around
+
+    DistributedDataParallel.__init__ = make_with_hook
+    Accelerator.backward = backward_then_wait
+    for name in ("all_gather", "all_gather_into_tensor", "all_reduce", "barrier", "broadcast"):
+        setattr(dist, name, waits(getattr(dist, name)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
@@ -108,6 +144,8 @@ def main():
         dataloader_num_workers=opts.workers, ddp_find_unused_parameters=False, disable_tqdm=opts.no_bar,
         use_cpu=True, report_to="none", seed=7)
     keep_time()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        keep_time_of_ranks()
     trainer = Trainer(model=model, args=arguments, train_dataset=train, eval_dataset=held,
                       data_collator=default_data_collator, callbacks=[StepsEnd(opts)])
     trainer.train()
