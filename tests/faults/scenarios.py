@@ -54,7 +54,7 @@ def inputs():
         ahead = 0.08 / (1 - share)  # seconds a batch must take for that share to be exposed
         inline = 0.08 * share / (1 - share)
         steps = str(int(30 / ahead))
-        rounds = 1 / 0.00018  # rounds of text cleaning a second
+        rounds = 1 / 0.000042  # rounds of text cleaning a second
         for workers in (0, 1, 2):
             took = inline if workers == 0 else ahead * workers
             style = ("pairs", "bar", "dict")[workers]
@@ -104,7 +104,7 @@ def starts_and_ends():
     for severity, seconds in enumerate((10, 20, 35, 50, 70), 1):
         yield Scenario(f"start.loader.{severity}", LOADER + ["--steps", "150", "--start-s", str(seconds)], "start", severity,
                        ("startup",))
-        yield Scenario(f"start.hf.{severity}", HF + ["--max-steps", "150", "--start-rounds", str(int(seconds / 0.00018))],
+        yield Scenario(f"start.hf.{severity}", HF + ["--max-steps", "150", "--start-rounds", str(int(seconds / 0.000042))],
                        "start", severity, ("startup",), needs=("hf",))
         yield Scenario(f"end.plain.{severity}", PLAIN + ["--iters", "300", "--end-s", str(seconds / 2)], "end", severity,
                        ("teardown",))
