@@ -16,14 +16,14 @@ def table(path, columns, rows):
     with open(path, "w") as out:
         out.write(",".join(columns) + "\n")
         for row in rows:
-            out.write(",".join(format(v, ".6g") if isinstance(v, float) else str(v) for v in row) + "\n")
+            out.write(",".join(format(v, ".9g") if isinstance(v, float) else str(v) for v in row) + "\n")
 
 
 def main(folder, hours):
     rng = random.Random(1)
     seconds = int(hours * 3600)
     run = pathlib.Path(folder)
-    for name in ("log", "watch", "env", "rig"):
+    for name in ("log", "watch", "env", "rig", "profile"):
         (run / name).mkdir(parents=True, exist_ok=True)
     gib = 1024**3
     gpu_columns = ("t_s gpu util_frac mem_util_frac used_bytes total_bytes temp_c power_w power_limit_w energy_j "
@@ -53,6 +53,13 @@ def main(folder, hours):
     table(run / "events.csv", "t_s t_end_s kind name state size_bytes files how".split(),
           ((t, t + 4.5, "checkpoint", f"out/checkpoint-{t}", "complete", 312000000, 9, "filesystem")
            for t in range(1800, seconds, 1800)))
+    works = (("input", 0.1), ("forward", 0.5), ("backward", 0.95), ("optimizer", 0.15))
+    rows = ((30 + n * step_s + sum(length for _, length in works[:k]), 30 + n * step_s + sum(length for _, length in works[:k + 1]),
+             1000 + r, "rank", r, work, max(1, round(length * 20)), 0, length * 0.9, 0.001, k + 1)
+            for n in range(steps) for r in range(4) for k, (work, length) in enumerate(works))
+    table(run / "profile/lab.stacks.csv", "t_s t_end_s pid role rank work samples torn running_s queued_s stack".split(), rows)
+    table(run / "profile/lab.frames.csv", "t_s stack work frames".split(),
+          ((30.0, k + 1, work, f"train.py:main;train.py:{work}") for k, (work, _) in enumerate(works)))
     (run / "log/out.log").write_text("".join(f"{{'loss': 2.0, 'step': {n}}}\n" for n in range(1, steps + 1)))
     info = {"format": 1, "id": run.name, "name": "big", "command": ["torchrun", "--nproc_per_node", "4", "train.py"],
             "host": "lab", "start_unix_s": 1.764e9, "interval_s": 1, "ranks_asked": 4, "ranks_trained": 4, "facts": [],

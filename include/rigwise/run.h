@@ -463,6 +463,8 @@ Status visit_disk(const Run& run, const std::string& host, const ColumnNames& co
                   const RowVisitor<DiskSample>& visit);
 Status visit_proc(const Run& run, const std::string& host, const ColumnNames& columns,
                   const RowVisitor<ProcSample>& visit);
+Status visit_stacks(const Run& run, const std::string& host, const ColumnNames& columns,
+                    const RowVisitor<StackSpan>& visit);
 
 /// Receive times of the log: after the first `offset_bytes` bytes of `file`, the clock showed
 /// `t_s`.

@@ -12,12 +12,13 @@ namespace rigwise {
 namespace {
 
 constexpr std::size_t kClasses = kLedgerClasses.size();
-constexpr double kHole_s = 0.5;    // a hole between spans up to this long goes to its neighbours
+constexpr double kHole_s = 0.5;  // a hole between spans up to this long goes to its neighbours
+constexpr std::size_t kMostDistances = 100000;
 constexpr double kWindow_s = 1.0;  // where no meeting of the ranks was seen
 
-bool is_step_work(std::string_view work) {
-  return work == "forward" || work == "backward" || work == "optimizer" || work == "transfer" ||
-         work == "device";
+bool is_step_work(Work work) {
+  return work == Work::forward || work == Work::backward || work == Work::optimizer ||
+         work == Work::transfer || work == Work::device;
 }
 
 /// Spans of one process, holes closed where they are small.
@@ -25,9 +26,9 @@ void add_span(RankWork& rank, const StackSpan& row) {
   WorkSpan span;
   span.from_s = std::max(0.0, row.t_s);
   span.to_s = row.t_end_s;
-  span.work = row.work;
-  span.samples = std::max<std::int64_t>(1, row.samples);
-  span.stack = row.stack;
+  span.work = work_of(row.work);
+  span.samples = static_cast<std::uint16_t>(std::clamp<std::int64_t>(row.samples, 1, 65535));
+  span.stack = static_cast<std::int32_t>(std::clamp<std::int64_t>(row.stack, 0, 2147483647));
   if (!rank.spans.empty()) {
     WorkSpan& before = rank.spans.back();
     // A process that took over (a restart) or a damaged row: what was first stays.
@@ -41,11 +42,13 @@ void add_span(RankWork& rank, const StackSpan& row) {
     const double used_s = std::max(0.0, *row.running_s) + std::max(0.0, *row.queued_s);
     // The kernel adds up a running thread's time by the tick: a short span may hold more.
     const double scale = used_s > span.length_s() ? span.length_s() / used_s : 1;
-    span.running_s = std::max(0.0, *row.running_s) * scale;
-    span.queued_s = std::max(0.0, *row.queued_s) * scale;
-    span.asleep_s = std::max(0.0, span.length_s() - span.running_s - span.queued_s);
+    const double running_s = std::max(0.0, *row.running_s) * scale;
+    const double queued_s = std::max(0.0, *row.queued_s) * scale;
+    span.running_s = static_cast<float>(running_s);
+    span.queued_s = static_cast<float>(queued_s);
+    span.asleep_s = static_cast<float>(std::max(0.0, span.length_s() - running_s - queued_s));
   }
-  rank.spans.push_back(std::move(span));
+  rank.spans.push_back(span);
 }
 
 }  // namespace
@@ -54,40 +57,40 @@ WorkSeen see_work(const Run& run) {
   WorkSeen seen;
   std::map<int, RankWork> ranks;
   for (const auto& host : hosts_of(run)) {
-    const auto rows = read_stacks(run, host);
-    if (!rows.ok() || rows->rows.empty()) continue;
     // A process's role is known a while after it started: the last word counts for all of it.
     std::map<int, int> rank_of_pid;
     std::set<int> trains;
-    for (const auto& row : rows->rows) {
-      if (row.role == "rank") rank_of_pid[row.pid] = row.rank.value_or(0);
-      if (row.work == "backward") trains.insert(row.pid);
-      if (row.role != "loader") continue;
-      seen.loaders = true;
-      seen.loaders_seen_s += std::max(0.0, row.t_end_s - row.t_s);
-      seen.loaders_running_s += row.running_s.value_or(0);
-    }
+    (void)visit_stacks(run, host, {"t_s", "t_end_s", "pid", "role", "rank", "work", "running_s"},
+                       [&](const StackSpan& row, std::int64_t) {
+                         if (row.role == "rank") rank_of_pid[row.pid] = row.rank.value_or(0);
+                         if (row.work == "backward") trains.insert(row.pid);
+                         if (row.role != "loader") return true;
+                         seen.loaders = true;
+                         seen.loaders_seen_s += std::max(0.0, row.t_end_s - row.t_s);
+                         seen.loaders_running_s += row.running_s.value_or(0);
+                         return true;
+                       })
+        .ok();
     // Where nobody was called a rank, the one that makes gradients is.
     if (rank_of_pid.empty() && trains.size() == 1) rank_of_pid[*trains.begin()] = 0;
     std::vector<double> distances_s;
-    for (std::size_t i = 0; i < rows->rows.size(); ++i) {
-      const StackSpan& row = rows->rows[i];
-      const auto place = rank_of_pid.find(row.pid);
-      if (place == rank_of_pid.end() || !std::isfinite(row.t_end_s)) continue;
-      RankWork& rank = ranks[place->second];
-      rank.rank = place->second;
-      rank.host = host;
-      if (std::find(rank.pids.begin(), rank.pids.end(), row.pid) == rank.pids.end()) {
-        rank.pids.push_back(row.pid);
-      }
-      const std::int64_t line = line_of(*rows, i);
-      if (rank.first_line == 0) rank.first_line = line;
-      rank.last_line = line;
-      if (row.samples > 1) {
-        distances_s.push_back((row.t_end_s - row.t_s) / static_cast<double>(row.samples));
-      }
-      add_span(rank, row);
-    }
+    (void)visit_stacks(
+        run, host, {"t_s", "t_end_s", "pid", "work", "samples", "running_s", "queued_s", "stack"},
+        [&](const StackSpan& row, std::int64_t line) {
+          const auto place = rank_of_pid.find(row.pid);
+          if (place == rank_of_pid.end()) return true;
+          RankWork& rank = ranks[place->second];
+          rank.rank = place->second;
+          rank.host = host;
+          if (rank.first_line == 0) rank.first_line = line;
+          rank.last_line = line;
+          if (row.samples > 1 && distances_s.size() < kMostDistances) {
+            distances_s.push_back((row.t_end_s - row.t_s) / static_cast<double>(row.samples));
+          }
+          add_span(rank, row);
+          return true;
+        })
+        .ok();
     const double usual_s = stats::median(distances_s).value_or(0.05);
     for (auto& [number, rank] : ranks) {
       if (rank.host == host) rank.gap_s = usual_s;
@@ -110,16 +113,16 @@ std::optional<Window> trained_by_stacks(const WorkSeen& seen) {
   for (const auto& rank : seen.ranks) {
     const auto& spans = rank.spans;
     const auto back = std::find_if(spans.begin(), spans.end(),
-                                   [](const WorkSpan& s) { return s.work == "backward"; });
+                                   [](const WorkSpan& s) { return s.work == Work::backward; });
     if (back == spans.end()) continue;
     auto first = back;
     while (first != spans.begin() &&
-           (is_step_work((first - 1)->work) || (first - 1)->work == "input")) {
+           (is_step_work((first - 1)->work) || (first - 1)->work == Work::input)) {
       --first;
     }
     double end_s = back->to_s;
     for (const auto& span : spans) {
-      if (span.work == "backward" || span.work == "optimizer") end_s = span.to_s;
+      if (span.work == Work::backward || span.work == Work::optimizer) end_s = span.to_s;
     }
     if (!trained) trained = Window{first->from_s, end_s};
     trained->from_s = std::min(trained->from_s, first->from_s);
@@ -173,7 +176,7 @@ std::vector<double> Splitter::meetings() const {
     std::vector<double> edges;
     for (std::size_t i = 1; i < rank.spans.size(); ++i) {
       const WorkSpan& span = rank.spans[i];
-      if (span.work != "optimizer" || rank.spans[i - 1].work == "optimizer") continue;
+      if (span.work != Work::optimizer || rank.spans[i - 1].work == Work::optimizer) continue;
       if (span.from_s > input_.begin_s && span.from_s < input_.end_s) edges.push_back(span.from_s);
     }
     if (edges.size() > best.size()) best = std::move(edges);
@@ -205,9 +208,9 @@ std::vector<bool> lone_forwards(const RankWork& rank) {
     std::size_t from = 0, to = 0;
     double forward_s = 0, all_s = 0;
   };
-  const auto passes = [](std::string_view work) {
-    return work == "forward" || work == "input" || work == "python" || work == "transfer" ||
-           work == "log";
+  const auto passes = [](Work work) {
+    return work == Work::forward || work == Work::input || work == Work::python ||
+           work == Work::transfer || work == Work::log;
   };
   std::vector<Stretch> stretches;
   std::vector<double> usual_s;  // of those that lead to a backward pass
@@ -220,10 +223,10 @@ std::vector<bool> lone_forwards(const RankWork& rank) {
       Stretch& stretch = stretches.back();
       stretch.to = i;
       stretch.all_s += span.length_s();
-      if (span.work == "forward") stretch.forward_s += span.length_s();
+      if (span.work == Work::forward) stretch.forward_s += span.length_s();
       continue;
     }
-    if (open && span.work == "backward") usual_s.push_back(stretches.back().forward_s);
+    if (open && span.work == Work::backward) usual_s.push_back(stretches.back().forward_s);
     open = false;
   }
   std::vector<bool> found(rank.spans.size());
@@ -250,18 +253,18 @@ std::string Splitter::place_of(const RankWork& rank, std::int64_t stack) const {
 void Splitter::give_step_work(const WorkSpan& span, std::vector<Given>& out) const {
   double rest_s = span.length_s();
   if (input_.devices || !span.scheduled) {
-    out.push_back({LedgerClass::compute, rest_s, span.work});
+    out.push_back({LedgerClass::compute, rest_s, std::string(to_string(span.work))});
     return;
   }
   // The thread itself computes: where it stood in a run queue, others had the CPU; where it slept
   // under backward beside other ranks, it waited for their gradients.
   out.push_back({LedgerClass::host, span.queued_s, "waiting for a CPU"});
   rest_s -= span.queued_s;
-  if (!alone() && span.work == "backward") {
+  if (!alone() && span.work == Work::backward) {
     out.push_back({LedgerClass::sync, span.asleep_s, "gradients of other ranks"});
     rest_s -= span.asleep_s;
   }
-  out.push_back({LedgerClass::compute, std::max(0.0, rest_s), span.work});
+  out.push_back({LedgerClass::compute, std::max(0.0, rest_s), std::string(to_string(span.work))});
 }
 
 void Splitter::give_other(const WorkSpan& span, const RankWork& rank,
@@ -293,30 +296,31 @@ void Splitter::give_other(const WorkSpan& span, const RankWork& rank,
 
 void Splitter::give(const WorkSpan& span, const RankWork& rank, std::vector<Given>& out) const {
   const double length_s = span.length_s();
-  const std::string& work = span.work;
+  const Work work = span.work;
   const auto all = [&](LedgerClass cls, std::string part) {
     out.push_back({cls, length_s, std::move(part)});
   };
-  if (work == "checkpoint" && span.to_s > input_.begin_s) return all(LedgerClass::checkpoint, {});
-  if (work == "evaluation") return all(LedgerClass::evaluation, {});
+  if (work == Work::checkpoint && span.to_s > input_.begin_s)
+    return all(LedgerClass::checkpoint, {});
+  if (work == Work::evaluation) return all(LedgerClass::evaluation, {});
   const double middle_s = (span.from_s + span.to_s) / 2;
-  if (middle_s < input_.begin_s) return all(LedgerClass::startup, work);
+  if (middle_s < input_.begin_s) return all(LedgerClass::startup, std::string(to_string(work)));
   if (middle_s > input_.end_s) {
-    const double saved_s = work == "python" || work == "none"
+    const double saved_s = work == Work::python || work == Work::none
                                ? overlap_s(input_.checkpoints, span.from_s, span.to_s)
                                : 0;
     out.push_back({LedgerClass::checkpoint, saved_s, {}});
-    out.push_back({LedgerClass::teardown, length_s - saved_s, work});
+    out.push_back({LedgerClass::teardown, length_s - saved_s, std::string(to_string(work))});
     return;
   }
-  if (work == "stopped") return all(LedgerClass::host, "stopped by a signal");
-  if (work == "input" || work == "prepare")
+  if (work == Work::stopped) return all(LedgerClass::host, "stopped by a signal");
+  if (work == Work::input || work == Work::prepare)
     return all(LedgerClass::input, place_of(rank, span.stack));
-  if (work == "sync" || work == "rendezvous") {
+  if (work == Work::sync || work == Work::rendezvous) {
     return all(LedgerClass::sync, place_of(rank, span.stack));
   }
-  if (work == "compile" || work == "import" || work == "load")
-    return all(LedgerClass::startup, work);
+  if (work == Work::compile || work == Work::import || work == Work::load)
+    return all(LedgerClass::startup, std::string(to_string(work)));
   if (is_step_work(work)) return give_step_work(span, out);
   give_other(span, rank, out);
 }
@@ -326,7 +330,7 @@ WorkSpan cut(const WorkSpan& span, double from_s, double to_s) {
   WorkSpan part = span;
   part.from_s = std::max(span.from_s, from_s);
   part.to_s = std::min(span.to_s, to_s);
-  const double share = part.length_s() / span.length_s();
+  const auto share = static_cast<float>(part.length_s() / span.length_s());
   part.running_s *= share, part.queued_s *= share, part.asleep_s *= share;
   return part;
 }

@@ -10,7 +10,9 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ledger/split.h"
@@ -19,21 +21,60 @@
 
 namespace rigwise {
 
-/// A stretch of one kind of work of one rank's main thread; durations in seconds.
+/// The works of the table of profile, and what the recorder adds to them.
+enum class Work : std::uint8_t {
+  none,
+  python,
+  input,
+  prepare,
+  checkpoint,
+  evaluation,
+  sync,
+  rendezvous,
+  forward,
+  backward,
+  optimizer,
+  transfer,
+  device,
+  compile,
+  import,
+  load,
+  launch,
+  log,
+  profiler,
+  stopped,
+};
+inline constexpr std::array<std::string_view, 20> kWorkNames = {
+    "none",       "python",  "input",    "prepare",   "checkpoint", "evaluation", "sync",
+    "rendezvous", "forward", "backward", "optimizer", "transfer",   "device",     "compile",
+    "import",     "load",    "launch",   "log",       "profiler",   "stopped"};
+constexpr std::string_view to_string(Work work) {
+  return kWorkNames[static_cast<std::size_t>(work)];
+}
+/// A name of a newer version is other Python code.
+constexpr Work work_of(std::string_view name) {
+  for (std::size_t i = 0; i < kWorkNames.size(); ++i) {
+    if (kWorkNames[i] == name) return static_cast<Work>(i);
+  }
+  return Work::python;
+}
+
+/// A stretch of one kind of work of one rank's main thread; durations in seconds. Small: hours of
+/// them are held at once.
 struct WorkSpan {
   double from_s = 0, to_s = 0;
-  std::string work = {};
-  std::int64_t samples = 0, stack = 0;
-  bool scheduled = false;              // whether the scheduler's figures below are known
-  double running_s = 0, queued_s = 0;  // on a CPU; waiting for one
-  double asleep_s = 0;                 // neither
+  float running_s = 0, queued_s = 0;  // on a CPU; waiting for one
+  float asleep_s = 0;                 // neither
+  std::int32_t stack = 0;
+  std::uint16_t samples = 0;
+  Work work = Work::none;
+  bool scheduled = false;  // whether the scheduler's figures above are known
   [[nodiscard]] double length_s() const { return to_s - from_s; }
 };
 
 struct RankWork {
   int rank = 0;
   std::string host = {};
-  std::vector<int> pids = {};
   std::vector<WorkSpan> spans = {};            // in order, not overlapping
   double gap_s = 0;                            // usual distance of samples
   std::int64_t first_line = 0, last_line = 0;  // of the table

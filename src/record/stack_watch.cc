@@ -24,11 +24,12 @@ namespace rigwise {
 
 namespace {
 
-constexpr double kSpan_s = 1;         // a span is closed when it is that long
-constexpr double kCountEvery_s = 60;  // stacks are counted by the minute
-constexpr double kSlowestTry_s = 60;  // between tries to look into a process that refused
-constexpr int kLoaderEvery = 4;       // loaders are looked at in every fourth round, …
-constexpr int kLauncherEvery = 10;    // … processes that only wait for others in every tenth
+constexpr double kSpan_s = 1;          // a span is closed when it is that long
+constexpr std::size_t kMostSpans = 8;  // of about a second, before they are put together by work
+constexpr double kCountEvery_s = 60;   // stacks are counted by the minute
+constexpr double kSlowestTry_s = 60;   // between tries to look into a process that refused
+constexpr int kLoaderEvery = 4;        // loaders are looked at in every fourth round, …
+constexpr int kLauncherEvery = 10;     // … processes that only wait for others in every tenth
 constexpr std::size_t kMostProcesses = 64;
 constexpr std::size_t kMostStacks = 20000;  // what comes after is counted as stack 0
 constexpr std::size_t kMostFrames = 200;    // of one stack on disk
@@ -87,7 +88,8 @@ struct Watched {
   double open_from_s = 0;
   std::optional<StackSpan> span = {};
   std::vector<std::int64_t> span_stacks = {};
-  std::int64_t torn_before = 0;  // since the last good sample
+  std::int64_t torn_before = 0;        // since the last good sample
+  std::vector<StackSpan> second = {};  // spans that are closed but not handed over
   std::unordered_map<std::size_t, std::int64_t> stack_of_hash = {};
 };
 
@@ -145,6 +147,7 @@ struct StackWatch::State {
   void add(Watched& process, Cell cell);
   void close_cell(Watched& process, double until_s, const std::optional<Sched>& later);
   void close_span(Watched& process);
+  void hand_second(Watched& process);
   void close_process(Watched& process);
   void flush_counts(double t_s, bool all);
   void hand_over();
@@ -297,13 +300,55 @@ void StackWatch::State::close_span(Watched& process) {
   process.span->role = process.role;  // known better by now than when the span began
   process.span->rank = process.rank;
   process.span->stack = commonest(process.span_stacks);
-  fresh.spans.push_back(std::move(*process.span));
+  process.second.push_back(std::move(*process.span));
   process.span.reset();
+  if (process.second.back().t_end_s - process.second.front().t_s >= kSpan_s) hand_second(process);
+}
+
+/// Steps shorter than some samples make a span of nearly each: such a second is kept as one span a
+/// work, in the order in which they came first.
+void StackWatch::State::hand_second(Watched& process) {
+  auto& spans = process.second;
+  if (spans.size() > kMostSpans) {
+    std::vector<StackSpan> merged;
+    for (auto& span : spans) {
+      const auto same = std::find_if(merged.begin(), merged.end(), [&](const StackSpan& other) {
+        return other.work == span.work;
+      });
+      if (same == merged.end()) {
+        merged.push_back(std::move(span));
+        continue;
+      }
+      same->t_end_s += span.t_end_s - span.t_s;
+      same->samples += span.samples;
+      same->torn += span.torn;
+      if (span.running_s) same->running_s = same->running_s.value_or(0) + *span.running_s;
+      if (span.queued_s) same->queued_s = same->queued_s.value_or(0) + *span.queued_s;
+    }
+    double t_s = merged.front().t_s;
+    for (auto& span : merged) {
+      const double lasts_s = span.t_end_s - span.t_s;
+      span.t_s = t_s;
+      span.t_end_s = t_s += lasts_s;
+    }
+    spans = std::move(merged);
+  }
+  // A tenth of a millisecond: the clock of what is sampled is no finer.
+  const auto rounded = [](double seconds) { return std::round(seconds * 1e4) / 1e4; };
+  for (auto& span : spans) {
+    span.t_s = rounded(span.t_s);
+    span.t_end_s = rounded(span.t_end_s);
+    if (span.running_s) span.running_s = rounded(*span.running_s);
+    if (span.queued_s) span.queued_s = rounded(*span.queued_s);
+    fresh.spans.push_back(std::move(span));
+  }
+  spans.clear();
 }
 
 void StackWatch::State::close_process(Watched& process) {
   if (process.open) close_cell(process, process.open->t_s, std::nullopt);
   close_span(process);
+  if (!process.second.empty()) hand_second(process);
   process.sched_before.reset();
 }
 

@@ -213,6 +213,10 @@ Status visit_proc(const Run& run, const std::string& host, const ColumnNames& co
                   const RowVisitor<ProcSample>& visit) {
   return walk_table(run, layout::watch_file(host, "proc"), columns, visit);
 }
+Status visit_stacks(const Run& run, const std::string& host, const ColumnNames& columns,
+                    const RowVisitor<StackSpan>& visit) {
+  return walk_table(run, layout::profile_file(host, "stacks"), columns, visit);
+}
 
 Result<Rows<LogMark>> read_log_index(const Run& run, std::string_view file) {
   return read_table<LogMark>(run, layout::log_index(file));
