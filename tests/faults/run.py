@@ -16,6 +16,7 @@ import os
 import pathlib
 import pty
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -212,6 +213,9 @@ def run_training(scenario, options, folder, injector):
         child.wait(30)
         raise Failed(f"did not end within {LIMIT_S} s") from None
     finally:
+        if child.poll() is None:  # cut: the training ends with its harness
+            child.terminate()
+            child.wait(30)
         injector.__exit__()
         end.set()
         if reader:
@@ -260,6 +264,8 @@ def judge(folder, rigwise):
 def run(scenario, options, name=None):
     """Runs and judges it in a folder of its own (`name`: of a repetition)."""
     folder = options.work / (name or scenario.name)
+    if os.path.ismount(folder / "slow"):  # of a call that was killed
+        subprocess.run(["fusermount3", "-u", "-z", str(folder / "slow")])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     injector = scenario.injector() if scenario.injector else inject.Nothing()
@@ -306,6 +312,7 @@ def options_of(parser, default_build=ROOT / "build/dev"):
     options.python = os.environ.get("RIGWISE_PYTHON", sys.executable)
     options.work, options.rigwise = options.work.resolve(), options.rigwise.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is planted is taken away
     return options
 
 
