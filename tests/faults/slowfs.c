@@ -101,6 +101,6 @@ int main(int argc, char** argv) {
       .rename = fs_rename,   .chmod = fs_chmod,     .truncate = fs_truncate, .utimens = fs_utimens,
       .create = fs_create,   .open = fs_open,       .read = fs_read,       .write = fs_write,   .fsync = fs_fsync,
       .release = fs_release, .statfs = fs_statfs};
-  char* args[] = {argv[0], "-f", "-o", "max_threads=8", argv[3], NULL};
+  char* args[] = {argv[0], "-f", "-o", "max_threads=8,max_idle_threads=8", argv[3], NULL};
   return fuse_main(5, args, &ops, NULL);
 }
