@@ -177,6 +177,8 @@ def main():
     for name, scenario in scenarios.all_scenarios().items() if program and not options.report else ():
         if scenario.severity not in (0, 3) or "rows" not in results.get(name, {}) or results[name].get("traceml"):
             continue
+        if options.only and not any(word in name for word in options.only):
+            continue
         if options.stop_after and time.monotonic() - begin > 60 * options.stop_after:
             break
         results[name]["traceml"] = traceml.ask(scenario, options, name, program)

@@ -25,17 +25,31 @@ def overlap(spans, low, high):
     return sum(max(0.0, min(high, end) - max(low, start)) for start, end in spans)
 
 
-def rows_of_step(step, injected, stops, start, end):
-    """One rank's step, split: what ran late or stood stopped inside its arithmetic is host.
+def stopped_in(line, stops, start, end):
+    """Seconds for which a rank stood stopped between two instants, by the state it was in; without a line all is arithmetic."""
+    if not line:
+        return {"compute": overlap(stops, start, end)}
+    seconds, begin = {}, 0.0
+    for until, state in line:
+        low, high = max(begin, start), min(until, end)
+        begin = until
+        if high > low:
+            seconds[state] = seconds.get(state, 0.0) + overlap(stops, low, high)
+    return seconds
+
+
+def rows_of_step(step, injected, stopped, start, end):
+    """One rank's step, split: what ran late inside its arithmetic is host, and what stood stopped there or on the way to others.
 
     Where memory was taken away, what the arithmetic slept is memory: without that it never sleeps on a CPU.
     """
     rows = {cls: values[0] for cls, values in step.items()}
-    stopped = min(overlap(stops, start, end), rows.get("compute", 0.0))
-    late = min(step.get("compute", [0, 0])[1], rows.get("compute", 0.0) - stopped)
-    if stopped + late > 0:
-        rows["compute"] -= stopped + late
-        rows["host"] = rows.get("host", 0.0) + stopped + late
+    late = step.get("compute", [0, 0])[1]
+    for cls in ("compute", "sync"):
+        lost = min(stopped.get(cls, 0.0) + (late if cls == "compute" else 0.0), rows.get(cls, 0.0))
+        if lost > 0:
+            rows[cls] -= lost
+            rows["host"] = rows.get("host", 0.0) + lost
     if injected.get("memory_taken"):
         wall, late, ran = step.get("compute", (0, 0, 0))
         asleep = max(0.0, wall - late - ran)
@@ -61,7 +75,8 @@ def rank_steps(rank, injected):
         step = dict(step)
         first = step.pop("startup", None) or first
         length = sum(values[0] for values in step.values())
-        steps.append((end, rows_of_step(step, injected, stops, end - length if before is None else before, end)))
+        start = end - length if before is None else before
+        steps.append((end, rows_of_step(step, injected, stopped_in(rank.get("line"), stops, start, end), start, end)))
         before = end
     return steps
 

@@ -40,6 +40,13 @@ class Rows(unittest.TestCase):
         rows, _ = truth.true_rows([rank(0, steps)], {"stops": [[1001.5, 1003.5]], "stopped_rank": 0}, 4.0, 1000.0)
         self.check(rows, 4.0, host=2.1, compute=1.9)
 
+    def test_stopped_while_it_waits_is_host_too(self):
+        stopped = rank(1, [(1004.0, {"compute": (1, 0, 1), "sync": (3, 0, 0)})])
+        stopped["line"] = [[1001.0, "compute"], [1004.0, "sync"]]
+        waiting = rank(0, [(1004.0, {"compute": (1, 0, 1), "sync": (3, 0, 0)})])
+        rows, _ = truth.true_rows([waiting, stopped], {"stops": [[1001.5, 1003.5]], "stopped_rank": 1}, 4.0, 1000.0)
+        self.check(rows, 4.0, host=2.0, sync=1.0, compute=1.0)
+
     def test_a_stop_of_another_rank_is_not_its_own(self):
         steps = [(1001.0, {"compute": (1, 0, 1)})]
         rows, _ = truth.true_rows([rank(0, steps)], {"stops": [[1000.2, 1000.8]], "stopped_rank": 1}, 1.0, 1000.0)
