@@ -190,7 +190,6 @@ TEST_F(NcclPlugin, ReportsOnlyInWindows) {
   ::setenv("RIGWISE_NCCL_WINDOW", "0.05/0.2", 1);
   const auto core = load(6);
   void* context = core->init("dp", kHash, 1, 2, 0);
-  EXPECT_EQ(core->mask(), 0);
   int opened = 0, closed = 0;
   std::uint64_t made = 0, reported = 0;
   bool open = false;
@@ -282,7 +281,9 @@ TEST_F(NcclPlugin, TakesEventsInAnyOrderAndOfAnyKind) {
   core->finalize(context);
   EXPECT_EQ(core->start_call(context, nullptr, {}, "dp", kHash, 0), nullptr);
   strays += 2;
-  const NcclRank rank = file_with(5);
+  const NcclRank rank = file_when([](const NcclRank& read) {
+    return read.operations.size() >= 5 && read.unknown > 0;  // the header comes after the records
+  });
   // The header is written once more only when there is something new: these came before.
   EXPECT_EQ(rank.operations.size(), 5u);
   EXPECT_EQ(rank.unknown, 4u);
