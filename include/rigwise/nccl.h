@@ -82,6 +82,8 @@ struct NcclRank {
 /// Errors: not_found, io; malformed (no file of the plug-in's, or of a version that is not known).
 /// A torn or damaged file is read as far as it holds; `malformed` and `notes` say so.
 Result<NcclRank> read_nccl(const std::filesystem::path& file);
+/// The plug-in's files of a run directory, in the order of their names.
+std::vector<std::filesystem::path> nccl_files(const std::filesystem::path& run_dir);
 /// The same of bytes in memory.
 Result<NcclRank> parse_nccl(std::string_view bytes);
 

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "profile/nccl/format.h"
 #include "rigwise/nccl.h"
+#include "run/layout.h"
 
 namespace rigwise {
 
@@ -248,7 +249,7 @@ std::optional<Offsets> offsets_of(std::span<const file::OperationRecord> records
     lows.push_back(record.enqueued_ns - start);
   }
   if (lows.empty()) return std::nullopt;
-  const std::size_t place = (lows.size() - 1) * 19 / 20;
+  const std::size_t place = lows.size() - 1 - lows.size() / 20;
   std::nth_element(lows.begin(), lows.begin() + static_cast<std::ptrdiff_t>(place), lows.end());
   return Offsets{lows[place], high};
 }
@@ -334,6 +335,17 @@ Result<NcclRank> parse_nccl(std::string_view bytes) {
     return Error{Errc::malformed, "the NCCL plug-in never writes files of this size"};
   }
   return Parser(bytes).parse();
+}
+
+std::vector<std::filesystem::path> nccl_files(const std::filesystem::path& run_dir) {
+  std::vector<std::filesystem::path> found;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(run_dir / layout::kProfileFolder, error), end;
+       !error && at != end; at.increment(error)) {
+    if (at->path().filename().string().starts_with(layout::kNcclFiles)) found.push_back(at->path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
 }
 
 Result<NcclRank> read_nccl(const std::filesystem::path& path) {

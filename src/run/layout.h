@@ -27,6 +27,8 @@ inline constexpr std::string_view kWatchFolder = "watch";
 inline constexpr std::string_view kEnvFolder = "env";
 inline constexpr std::string_view kRigFolder = "rig";
 inline constexpr std::string_view kProfileFolder = "profile";
+/// In the profile folder: one file a process that used NCCL, "nccl-HOST-PID.bin".
+inline constexpr std::string_view kNcclFiles = "nccl-";
 inline constexpr std::string_view kTraceWindows = "profile/windows.csv";
 
 /// "log/out.log" of stream "out".
