@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "record/copier.h"
 #include "record/log_writer.h"
+#include "record/nccl_environment.h"
 #include "record/recorder.h"
 #include "run/layout.h"
 
@@ -108,6 +109,9 @@ void Keeper::decide_directory(const Message& message) {
   if (message.kind != MessageKind::recording) return log_.give_up();
   lock_.reset(message.descriptor);
   log_.start(message.text);
+  if (launch_.watch_nccl && command_ < 0)
+    launch_.nccl_environment =
+        nccl_environment({}, launch_.environment, message.text, nccl_plugin_path());
   if (launch_.control != Control::own_terminal) return;
   if (auto listener = listen_in(message.text, layout::kAttach)) {
     listener_ = std::move(*listener);

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "host/tree.h"
+#include "record/nccl_environment.h"
 #include "record/secrets.h"
 
 extern char** environ;
@@ -221,6 +222,7 @@ Result<Launch> plan_launch(const RecordOptions& options) {
   launch.inherited = inherited_descriptors();
   for (char** entry = environ; *entry != nullptr; ++entry) launch.environment.emplace_back(*entry);
   choose_name(launch, options.name);
+  launch.watch_nccl = nccl_is_likely({.root = options.host_root}, launch.environment);
   launch.in_closed = !is_open(0);
   launch.out_closed = !is_open(1);
   launch.err_closed = !is_open(2);
@@ -264,6 +266,8 @@ int execute_command(const Launch& launch) {
   argv.push_back(nullptr);
   std::vector<char*> environment;
   for (const auto& entry : launch.environment)
+    environment.push_back(const_cast<char*>(entry.c_str()));
+  for (const auto& entry : launch.nccl_environment)
     environment.push_back(const_cast<char*>(entry.c_str()));
   environment.push_back(nullptr);
   ::execvpe(argv[0], argv.data(), environment.data());

@@ -55,6 +55,8 @@ struct Launch {
   pid_t front_pid = 0, front_group = 0;
   SignalState original_signals = {};
   std::vector<std::string> environment = {};
+  bool watch_nccl = false;  // the plug-in of ours is wanted
+  std::vector<std::string> nccl_environment = {};  // added to the command's, by the keeper
   std::vector<int> inherited = {};  // descriptors above 2 that the command gets
   std::vector<std::string> warnings = {};
 };

@@ -1,6 +1,6 @@
 // The recording library without the command line: what tests of src/record drive.
 //
-//   record_driver run [--name N] [--runs DIR] [--interval S] [--detach] -- COMMAND…
+//   record_driver run [--name N] [--runs DIR] [--interval S] [--host-root DIR] [--detach] -- COMMAND…
 //   record_driver attach|pause|resume|show DIR
 #include <cstdio>
 #include <cstdlib>
@@ -57,6 +57,7 @@ int run(const std::vector<std::string>& words) {
     if (i + 1 == words.size()) break;
     if (words[i] == "--name") options.name = words[i + 1];
     if (words[i] == "--runs") options.root = words[i + 1];
+    if (words[i] == "--host-root") options.host_root = words[i + 1];
     if (words[i] == "--interval") options.interval_s = std::atof(words[i + 1].c_str());
   }
   const auto outcome = rigwise::record_run(options);
