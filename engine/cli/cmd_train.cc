@@ -165,7 +165,7 @@ class ProgressBar {
     if (shown_++ > 0) shown_s_ += record.step_time_s;
     const auto left = static_cast<double>(steps - record.step);
     std::string text =
-        fmt::format(" {}/{}  loss {:.4f}  {:.0f} tokens/s", record.step, steps, record.loss,
+        fmt::format(" step {}/{}  loss {:.4f}  {:.0f} tokens/s", record.step, steps, record.loss,
                     static_cast<double>(record.tokens) / record.step_time_s);
     if (left > 0 && shown_ > 2) {
       text += fmt::format("  {} left", format_duration(left * shown_s_ / (shown_ - 1)));

@@ -168,8 +168,8 @@ void use_stacks(Facts& facts) {
       const double others_queued_s = std::max(0.0, held.queued_s - main.queued_s);
       const double others_cpu_s = std::max(0.0, held.cpu_s - main.running_s);
       const bool leads = led - worked.critical_s.begin() == static_cast<std::ptrdiff_t>(i);
-      if (leads) note_team(worked.run, others_queued_s, others_cpu_s);
-      note_team(worked.ranks[i], others_queued_s, others_cpu_s);
+      if (leads) note_team(worked.run, others_queued_s, others_cpu_s, worked.ranks.size() > 1);
+      note_team(worked.ranks[i], others_queued_s, others_cpu_s, worked.ranks.size() > 1);
     }
   }
   if (worked.run.covered_s < kLeastCover * (series.end_s - series.begin_s)) return;

@@ -125,6 +125,6 @@ WorkLedger split_by_work(const WorkInput& input);
 /// Arithmetic that a team of threads shares waits for the slowest of them: where the others stood
 /// in a run queue, the main thread spun. `others_queued_s` and `others_cpu_s` are theirs, together,
 /// while steps ran.
-void note_team(WorkSplit& split, double others_queued_s, double others_cpu_s);
+void note_team(WorkSplit& split, double others_queued_s, double others_cpu_s, bool several);
 
 }  // namespace rigwise

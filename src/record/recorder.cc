@@ -20,6 +20,7 @@
 #include "base/text.h"
 #include "record/background.h"
 #include "record/checkpoint_watch.h"
+#include "record/engine_log.h"
 #include "record/facts.h"
 #include "record/keeper.h"
 #include "record/log_tail.h"
@@ -149,6 +150,7 @@ class Recorder {
   std::vector<Fact> argv_facts_;
   std::string asked_by_;  // the launcher that ranks_asked comes from
   std::optional<Ending> ending_;
+  std::optional<std::int64_t> first_step_;  // its number
   int exec_error_ = 0;
   bool drained_ = false, paused_ = false, updated_ = false, keeper_died_ = false;
   std::int64_t lost_log_bytes_ = 0, lost_times_ = 0, unread_log_bytes_ = 0;
@@ -351,6 +353,8 @@ void Recorder::note_batch(const LogBatch& batch, double t_s) {
   for (const StepRecord& step : batch.steps) {
     writer_->append(step);
     tally_.note(step);
+    const auto number = step.step ? step.step : step.bar_step;
+    if (number && *number > 0 && !first_step_) first_step_ = number;
   }
   for (const Event& event : batch.events) {
     // Checkpoints come from the file system, which knows when they ended; the log helps to find it.
@@ -610,6 +614,12 @@ void Recorder::finish() {
     if (stream == nullptr) continue;
     unread_log_bytes_ += stream->tail.left_bytes();
     note_batch(stream->reader.finish(t_s), t_s);
+  }
+  if (launch_.out.terminal && first_step_) {
+    const EngineSteps own =
+        engine_steps(launch_.argv, cwd_, launch_.start_unix_s, *first_step_, t_s);
+    for (const StepRecord& step : own.steps) writer_->append(step);
+    if (!own.steps.empty()) info_.untimed.emplace_back(kEngineLog);
   }
   note_host(sampler_->tick(now_s()));
   stacks_->stop();

@@ -1,0 +1,25 @@
+// Engine log: on a terminal rigwise-engine draws a bar, and the seconds of each step's phases stand
+// in its own file alone. Read once, at the end.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rigwise/run.h"
+
+namespace rigwise {
+
+struct EngineSteps {
+  std::vector<StepRecord> steps = {};  // t_s says nothing; log_file is kEngineLog
+};
+inline constexpr const char* kEngineLog = "OUT/log.jsonl";
+
+/// Steps from `first_step` on out of the file that `argv` (rigwise-engine train --out DIR …) names,
+/// if it was written since `start_unix_s`. Nothing where the command is another one, or the file is
+/// not there.
+EngineSteps engine_steps(const std::vector<std::string>& argv, const std::string& cwd,
+                         double start_unix_s, std::int64_t first_step, double t_s);
+
+}  // namespace rigwise
