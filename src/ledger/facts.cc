@@ -182,7 +182,17 @@ void use_stacks(Facts& facts) {
 /// Steps that state their phases carry the rows: nothing sampled is finer.
 void use_phases(Facts& facts) {
   if (!facts.series) return;
-  const StepSeries& series = *facts.series;
+  StepSeries series = *facts.series;
+  const auto first =
+      std::find_if(facts.step_rows.rows.begin(), facts.step_rows.rows.end(),
+                   [](const StepRecord& record) { return record.input_s.has_value(); });
+  if (first == facts.step_rows.rows.end()) return;
+  if (!series.begin_seen && !series.intervals.empty() && first->step_time_s) {
+    // How long the first step took is stated, not reckoned from the others' pace.
+    const double lasted_s = std::clamp(*first->step_time_s, 0.0, series.intervals.front().to_s);
+    series.begin_s = series.intervals.front().to_s - lasted_s;
+    series.begin_seen = true;
+  }
   PhasesInput input;
   input.rows = &facts.step_rows;
   input.wall_s = facts.wall_s;
@@ -194,6 +204,8 @@ void use_phases(Facts& facts) {
   input.ended = facts.ended;
   const auto split = split_by_phases(input);
   if (!split) return;
+  facts.series = std::move(series);
+  facts.stretch = {facts.series->begin_s, facts.series->end_s};
   facts.worked.emplace();
   facts.worked->run = *split;
   facts.by_phases = true;

@@ -2,13 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <string>
 
 namespace rigwise {
 
 namespace {
 
 struct Sums {
-  double steps = 0, step_s = 0, input_s = 0, forward_s = 0, backward_s = 0, sync_s = 0,
+  double entries = 0, steps = 0, step_s = 0, input_s = 0, forward_s = 0, backward_s = 0, sync_s = 0,
          optimizer_s = 0;
 };
 
@@ -16,11 +18,13 @@ bool finite(const std::optional<double>& value) {
   return value && std::isfinite(*value) && *value >= 0;
 }
 
-Sums sums_of(const Rows<StepRecord>& rows, double& entries) {
-  Sums sums;
+/// Of the one file of the log whose entries state most.
+Sums sums_of(const Rows<StepRecord>& rows) {
+  std::map<std::string, Sums> files;
   for (const auto& record : rows.rows) {
     if (record.kind != RecordKind::train) continue;
-    ++entries;
+    Sums& sums = files[record.log_file];
+    ++sums.entries;
     const bool whole = finite(record.step_time_s) && finite(record.input_s) &&
                        finite(record.forward_s) && finite(record.backward_s) &&
                        finite(record.sync_s) && finite(record.optimizer_s);
@@ -33,32 +37,50 @@ Sums sums_of(const Rows<StepRecord>& rows, double& entries) {
     sums.sync_s += *record.sync_s;
     sums.optimizer_s += *record.optimizer_s;
   }
-  return sums;
+  Sums best;
+  for (const auto& [file, sums] : files) {
+    if (sums.steps > best.steps) best = sums;
+  }
+  return best;
+}
+
+struct Lost {
+  double seconds = 0, sd_s = 0;
+};
+
+/// Threads that share the arithmetic are always on a CPU or in a queue for one, so their number
+/// shows; of what the others than the first waited, half is lost as well (see note_team).
+Lost lost_to_queues(const RankHeld& rank, double steps_s) {
+  constexpr double kOthers = 0.5, kOthers_sd = 0.12;
+  const double threads = steps_s > 0 ? std::max(1.0, (rank.cpu_s + rank.queued_s) / steps_s) : 1;
+  const double first_s = rank.queued_s / threads;
+  const double others_s = rank.queued_s - first_s;
+  return {first_s + kOthers * others_s, kOthers_sd * others_s};
 }
 
 }  // namespace
 
 std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
   constexpr double kLeastShare = 0.9;
-  double entries = 0;
-  const Sums sums = sums_of(*input.rows, entries);
+  const Sums sums = sums_of(*input.rows);
   const double room_s = input.end_s - input.begin_s;
-  if (sums.steps < 2 || sums.steps < kLeastShare * entries || sums.step_s > 1.05 * room_s) {
+  if (sums.steps < 2 || sums.steps < kLeastShare * sums.entries || sums.step_s > 1.05 * room_s) {
     return std::nullopt;
   }
   WorkSplit split;
   // What the ranks were kept from: the log speaks for the first; where another was held longer, the
   // first waited for it, and that is no wait for the wire.
-  double own_s = 0, worst_s = 0, queued_s = 0, stopped_s = 0;
+  double own_s = 0, worst_s = 0, queued_s = 0, stopped_s = 0, team_sd_s = 0;
   for (const auto& rank : input.held) {
-    const double held_s = rank.queued_s + rank.stopped_s;
+    const Lost lost = lost_to_queues(rank, sums.step_s);
+    const double held_s = lost.seconds + rank.stopped_s;
     if (&rank == &input.held.front()) own_s = held_s;
     if (held_s < worst_s) continue;
-    worst_s = held_s, queued_s = rank.queued_s, stopped_s = rank.stopped_s;
+    worst_s = held_s, queued_s = lost.seconds, stopped_s = rank.stopped_s, team_sd_s = lost.sd_s;
   }
   const double compute_s = sums.forward_s + sums.backward_s + sums.optimizer_s;
   const double from_sync_s = std::clamp(worst_s - own_s, 0.0, sums.sync_s);
-  const double from_compute_s = std::min(own_s, compute_s);
+  const double from_compute_s = std::min(own_s, 0.95 * compute_s);
   const double held_s = from_sync_s + from_compute_s;
   const auto give = [&](LedgerClass cls, double seconds, const char* part) {
     if (seconds <= 0) return;
@@ -101,7 +123,7 @@ std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
     if (split.of(cls).seconds > 0) split.of(cls).add(0, 1e-6 * std::sqrt(sums.steps));
   }
   if (held_s > 0) {
-    const double sd_s = 0.05 * held_s + (stopped_s > 0 ? 0.5 : 0);
+    const double sd_s = 0.05 * held_s + team_sd_s + (stopped_s > 0 ? 0.5 : 0);
     for (const auto cls : {LedgerClass::host, LedgerClass::compute}) split.of(cls).add(0, sd_s);
   }
   split.covered_s = sums.step_s;
