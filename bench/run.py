@@ -1,9 +1,10 @@
 """The project's bars, measured and printed; nothing here asserts a time.
 
-    ./dev bench [PART…]     PARTS: big  read  cost  peer  alarms  planted  kills  (default: big, read, cost and kills; the others take ~10 to 20 min)
+    ./dev bench [PART…]     PARTS: big  read  nccl  cost  peer  alarms  planted  kills  (default: big, read, nccl, cost and kills; the others take ~10 to 20 min)
 
 big      open + ledger + report of an 8-hour, 4-GPU, 1 Hz run: seconds and peak memory
 read     1 GB of each of five families of logs through the reader: MB a second of one core, memory it holds
+nccl     the NCCL plug-in under a stand-in for NCCL's core at a million calls a second and as fast as it goes: ns a call, losses
 cost     what recording costs the Hugging Face example: the recorder paused and resumed in alternating blocks inside one
          run (needs RIGWISE_PYTHON or .venv), its CPU share and memory with 4 fake GPUs
 peer     the example plain, under rigwise and under TraceML in turn (RIGWISE_TRACEML=/path/to/traceml)
@@ -19,6 +20,7 @@ import random
 import re
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -67,6 +69,23 @@ def read(folder, megabytes=1000):
         figures = json.loads(out)
         print(f"read: {family:5} {figures['mb_per_s']:6.0f} MB/s, {figures['entries']} entries, "
               f"{figures['reader_mib']:.1f} MiB   bar: 300 MB/s, 16 MiB")
+
+
+def nccl(folder):
+    """Each interface; 2 channels a collective, so 5 to 10 calls. The header counts what found no room."""
+    plugin, mock = BUILD / "librigwise-nccl.so", BUILD / "nccl_mock"
+    for version, events_a_call in ((2, 4), (3, 8), (6, 10)):
+        for threads in (1, 2):
+            for rate in (1_000_000 // events_a_call // threads, 0):
+                out = folder / f"{version}-{threads}-{rate}"
+                env = dict(os.environ, RIGWISE_NCCL_OUT=str(out), RIGWISE_NCCL_WINDOW="always", RIGWISE_NCCL_KERNELS="1")
+                calls = 100_000 // threads
+                words = [str(mock), str(plugin), str(version), str(threads), str(calls), "2", "exit"] + [str(rate)] * (rate > 0)
+                figures = json.loads(subprocess.run(words, env=env, check=True, capture_output=True, text=True).stdout)
+                lost, = struct.unpack_from("<Q", out.read_bytes(), 104)
+                print(f"nccl: interface {version}, {threads} communicator{'s' * (threads > 1)}, "
+                      f"{figures['events'] / figures['seconds'] / 1e6:.2f} million calls/s: {figures['ns_per_event']:.0f} ns a call, "
+                      f"{lost} of {threads * calls} operations lost")
 
 
 def python_with_torch():
@@ -226,8 +245,8 @@ def kills(folder):
 
 
 def main(words):
-    parts = {"big": big, "read": read, "cost": cost, "peer": peer, "alarms": alarms, "planted": planted, "kills": kills}
-    chosen = words or ["big", "read", "cost", "kills"]
+    parts = {"big": big, "read": read, "nccl": nccl, "cost": cost, "peer": peer, "alarms": alarms, "planted": planted, "kills": kills}
+    chosen = words or ["big", "read", "nccl", "cost", "kills"]
     for word in chosen:
         if word not in parts:
             raise SystemExit(f"bench: no part '{word}'; parts: {' '.join(parts)}")
