@@ -97,7 +97,10 @@ struct NcclTraffic {
   std::string name = {};
   std::string function = {};
   std::optional<int> ranks = {};
-  std::int64_t operations = 0;         // timed ones
+  std::int64_t operations = 0;  // timed ones
+  // Collectives of one rank from the first seen to the last, those between the windows too: NCCL
+  // numbers all. Empty where it numbers only what it reports, and of point-to-point.
+  std::optional<std::int64_t> numbered = {};
   double bytes = 0;                    // of one rank's view, summed
   std::optional<double> seconds = {};  // mean over ranks of their sums
   std::optional<double> algorithm_bytes_per_s = {}, bus_bytes_per_s = {};  // median operation

@@ -284,14 +284,22 @@ void Summary::add_traffic() {
     std::map<Unit, double> seconds = {};
     std::map<Unit, double> bytes = {};
     std::vector<double> rates = {};
+    std::map<Unit, std::pair<std::uint64_t, std::uint64_t>> numbers = {};  // first and last
     std::int64_t operations = 0;
   };
   std::map<std::pair<std::uint64_t, std::string>, Sums> sums;
   for (std::size_t file = 0; file < files_.size(); ++file) {
     for (const auto& operation : files_[file].operations) {
-      if (operation.timing == NcclTiming::none) continue;
       const NcclCommunicator& comm = files_[file].comms[operation.comm];
       Sums& sum = sums[{comm.hash, std::string(operation.function)}];
+      if (operation.sequence && files_[file].interface != 1) {
+        const std::uint64_t number = *operation.sequence;
+        auto& [first, last] =
+            sum.numbers.try_emplace({file, operation.comm}, number, number).first->second;
+        first = std::min(first, number);
+        last = std::max(last, number);
+      }
+      if (operation.timing == NcclTiming::none) continue;
       const double took_s = *operation.end_s - *operation.start_s;
       ++sum.operations;
       sum.seconds[{file, operation.comm}] += took_s;
@@ -313,9 +321,17 @@ void Summary::add_traffic() {
     traffic.ranks = ranks_of(comm);
     traffic.operations = sum.operations;
     for (const auto& [one, bytes] : sum.bytes) traffic.bytes = std::max(traffic.bytes, bytes);
+    for (const auto& [one, range] : sum.numbers) {
+      constexpr std::uint64_t kSane = std::uint64_t{1} << 48;
+      const std::uint64_t numbered = range.second - range.first;
+      if (numbered < kSane) {
+        traffic.numbered =
+            std::max(traffic.numbered.value_or(0), static_cast<std::int64_t>(numbered) + 1);
+      }
+    }
     double total_s = 0;
     for (const auto& [one, took_s] : sum.seconds) total_s += took_s;
-    traffic.seconds = total_s / static_cast<double>(sum.seconds.size());
+    if (!sum.seconds.empty()) traffic.seconds = total_s / static_cast<double>(sum.seconds.size());
     if (!sum.rates.empty()) {
       traffic.algorithm_bytes_per_s = median(sum.rates);
       if (traffic.ranks) {

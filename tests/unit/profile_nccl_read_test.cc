@@ -351,6 +351,16 @@ TEST(NcclSummary, CountsOnlyWhatMovesAsTheLinksRate) {
   EXPECT_NEAR(*summary.traffic[0].algorithm_bytes_per_s, 4e6 / 0.010, 2e7);
 }
 
+TEST(NcclSummary, CountsWhatCameBetweenWindows) {
+  File file;
+  file.comm(1, 0, 1).window(10, 11);
+  file.operation(7, 10.1, 10.11, 10.12).operation(8, 10.2, 10.21, 10.22);
+  file.window(30, 31).operation(5007, 30.1, 30.11, 30.12);
+  const std::vector<NcclRank> ranks = {file.rank()};
+  EXPECT_EQ(summarise_nccl(ranks).traffic.at(0).operations, 3);
+  EXPECT_EQ(summarise_nccl(ranks).traffic.at(0).numbered, 5001);
+}
+
 TEST(NcclSummary, KnowsTheFactorsOfBandwidth) {
   EXPECT_DOUBLE_EQ(nccl_bus_factor("AllReduce", 4), 1.5);
   EXPECT_DOUBLE_EQ(nccl_bus_factor("AllGather", 4), 0.75);
