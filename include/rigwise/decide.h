@@ -50,6 +50,22 @@ struct Threshold {
 /// expected there, and the nearest known metric or unit.
 Result<Threshold> parse_threshold(std::string_view text);
 
+/// A sealed threshold held against one ledger: what the run takes, and what it would take at most
+/// less if one of its rows were gone. A row is a bottleneck of the statement where that meets it.
+struct RowRemoved {
+  LedgerClass cls = LedgerClass::unexplained;
+  double value_s = 0;  // with the row gone
+  bool meets = false;
+};
+struct ThresholdGap {
+  double value_s = 0;  // as it is
+  bool meets = false;
+  std::vector<RowRemoved> without = {};  // largest row first; no startup of a run without steps
+};
+/// Only for wall_clock with a limit of its own; for N steps, startup and teardown count once and
+/// all else by the step. Empty where the ledger does not say what that takes.
+std::optional<ThresholdGap> threshold_gap(const Threshold& threshold, const Ledger& ledger);
+
 /// What is missing for a claim to be tested, with an example; empty = a metric, a number and a
 /// reason are there. "training is slow" and "we need two GPUs" are the cases it exists for.
 std::vector<std::string> statement_gaps(const Statement& statement);

@@ -28,8 +28,14 @@ std::string run_text(const Run& run, const TextStyle& style);
 std::string runs_json(const std::vector<Run>& runs);
 std::string runs_text(const std::vector<Run>& runs, const TextStyle& style);
 
-std::string ledger_json(const Ledger& ledger);
-std::string ledger_text(const Ledger& ledger, const Run& run, const TextStyle& style);
+/// The run's own threshold and how far it is from it; where it has none, or nothing can be said.
+struct SealedThreshold {
+  std::string text = {};
+  ThresholdGap gap = {};
+};
+std::string ledger_json(const Ledger& ledger, const std::optional<SealedThreshold>& sealed = {});
+std::string ledger_text(const Ledger& ledger, const Run& run, const TextStyle& style,
+                        const std::optional<SealedThreshold>& sealed = {});
 
 std::string comparison_json(const Comparison& comparison);
 std::string comparison_text(const Comparison& comparison, const TextStyle& style);

@@ -302,7 +302,7 @@ std::string runs_json(const std::vector<Run>& runs) {
   return finish({{"schema", kSchema}, {"runs", std::move(array)}});
 }
 
-std::string ledger_json(const Ledger& ledger) {
+std::string ledger_json(const Ledger& ledger, const std::optional<SealedThreshold>& sealed) {
   Json document = {
       {"schema", kSchema}, {"run", ledger.run}, {"wall_s", json_number(ledger.wall_s)}};
   put_rows(document, ledger.rows);
@@ -318,6 +318,18 @@ std::string ledger_json(const Ledger& ledger) {
   document["bottleneck"] = {{"class", cls ? Json(to_string(*cls)) : Json(nullptr)},
                             {"why", ledger.bottleneck.why}};
   put_text(document["bottleneck"], "next_step", ledger.bottleneck.next_step);
+  if (sealed) {
+    Json without = Json::array();
+    for (const auto& row : sealed->gap.without) {
+      without.push_back({{"class", to_string(row.cls)},
+                         {"value_s", json_number(row.value_s)},
+                         {"meets", row.meets}});
+    }
+    document["threshold"] = {{"text", sealed->text},
+                             {"value_s", json_number(sealed->gap.value_s)},
+                             {"meets", sealed->gap.meets},
+                             {"without", std::move(without)}};
+  }
   document["rules_version"] = ledger.rules_version;
   put(document, "steps", ledger.steps);
   put(document, "step_time_s", ledger.step_time_s);

@@ -39,6 +39,26 @@ std::string not_measured_line(const Ledger& ledger, std::size_t width) {
   return hang("  not measured: ", text, width);
 }
 
+/// Which rows stand between the run and what it is to reach.
+std::string threshold_lines(const SealedThreshold& sealed, std::size_t width) {
+  constexpr std::size_t kMostRows = 3;
+  const ThresholdGap& gap = sealed.gap;
+  std::string text =
+      fmt::format("{} as it is ({})", format_duration(gap.value_s), gap.meets ? "met" : "not met");
+  std::size_t told = 0;
+  for (const auto& row : gap.without) {
+    if (gap.meets || told == kMostRows || gap.value_s - row.value_s < 0.01 * gap.value_s) break;
+    text += fmt::format("; without {} {}{}", to_string(row.cls), format_duration(row.value_s),
+                        row.meets ? " (met)" : "");
+    ++told;
+  }
+  if (!gap.meets && std::none_of(gap.without.begin(), gap.without.end(),
+                                 [](const RowRemoved& row) { return row.meets; })) {
+    text += "; no one row would meet it";
+  }
+  return hang(fmt::format("  {}: ", safe(sealed.text, 120)), full_stop(text), width);
+}
+
 std::string rank_lines(const Ledger& ledger, std::size_t width) {
   if (ledger.ranks.size() < 2) return {};
   std::string text;
@@ -53,12 +73,14 @@ std::string rank_lines(const Ledger& ledger, std::size_t width) {
 }
 }  // namespace
 
-std::string ledger_text(const Ledger& ledger, const Run& run, const TextStyle& style) {
+std::string ledger_text(const Ledger& ledger, const Run& run, const TextStyle& style,
+                        const std::optional<SealedThreshold>& sealed) {
   const std::size_t width = line_width(style);
   const Answer answer = answer_of(ledger);
   std::string out = answer_lines(answer, style);
   const std::string why = safe(ledger.bottleneck.why);
   if (ledger.bottleneck.cls && !why.empty()) out += hang("  ", full_stop(why), width);
+  if (sealed) out += threshold_lines(*sealed, width);
   out += '\n';
 
   Table table;
