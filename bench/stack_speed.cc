@@ -1,7 +1,8 @@
 // stack_speed PID [SECONDS] [HZ]: what reading the Python stack of a live process costs.
 //
-// Samples at HZ (0 = as fast as it goes) and prints microseconds and reads a sample, the share of a
-// core, torn samples and the commonest innermost functions.
+// Samples at HZ (0 = as fast as it goes) and prints microseconds (by the clock; and on a core,
+// which is what counts on a busy machine) and reads a sample, the share of a core, torn samples and
+// the commonest innermost functions.
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -62,12 +63,14 @@ int main(int argc, char** argv) {
   const auto share = [&](rigwise::StackRead what) { return 100.0 * results[what] / samples; };
   fmt::print(
       "CPython {}: {} samples in {:.1f} s, {:.1f} frames each\n"
-      "{:.1f} us a sample (longest {:.0f}), {:.1f} reads a sample, {:.3f} % of a core, {:.1f} MB\n"
+      "{:.1f} us a sample (longest {:.0f}), of them {:.1f} us on a core, {:.1f} reads; "
+      "{:.3f} % of a core, {:.1f} MB\n"
       "whole {:.2f} %, no frame {:.2f} %, torn {:.2f} %\n",
       process->version(), samples, wall_s, depth / samples, spent_s / samples * 1e6,
-      longest_s * 1e6, static_cast<double>(process->reads()) / samples, 100 * used_s / wall_s,
-      static_cast<double>(usage.ru_maxrss) / 1024, share(rigwise::StackRead::whole),
-      share(rigwise::StackRead::no_frame), share(rigwise::StackRead::torn));
+      longest_s * 1e6, used_s / samples * 1e6, static_cast<double>(process->reads()) / samples,
+      100 * used_s / wall_s, static_cast<double>(usage.ru_maxrss) / 1024,
+      share(rigwise::StackRead::whole), share(rigwise::StackRead::no_frame),
+      share(rigwise::StackRead::torn));
   std::vector<std::pair<int, std::string>> order;
   for (const auto& [name, count] : leaves) order.emplace_back(count, name);
   std::sort(order.rbegin(), order.rend());

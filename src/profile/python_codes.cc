@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/text.h"
 #include "profile/python_frames.h"
 #include "profile/python_lines.h"
 
@@ -13,25 +14,6 @@ constexpr std::size_t kMostNameBytes = 4096;     // a path; a name
 constexpr std::size_t kMostLineBytes = 1 << 20;  // the line table of one function
 constexpr std::uint64_t kMostInstructionBytes = 1 << 26;
 constexpr std::uint32_t kGeneratorFlags = 0x20 | 0x80 | 0x200;  // generator, coroutine, async one
-
-void append_utf8(std::uint32_t point, std::string& out) {
-  if (point > 0x10FFFF || (point >= 0xD800 && point < 0xE000)) point = 0xFFFD;
-  if (point < 0x80) {
-    out += static_cast<char>(point);
-  } else if (point < 0x800) {
-    out += static_cast<char>(0xC0 | point >> 6);
-    out += static_cast<char>(0x80 | (point & 0x3F));
-  } else if (point < 0x10000) {
-    out += static_cast<char>(0xE0 | point >> 12);
-    out += static_cast<char>(0x80 | (point >> 6 & 0x3F));
-    out += static_cast<char>(0x80 | (point & 0x3F));
-  } else {
-    out += static_cast<char>(0xF0 | point >> 18);
-    out += static_cast<char>(0x80 | (point >> 12 & 0x3F));
-    out += static_cast<char>(0x80 | (point >> 6 & 0x3F));
-    out += static_cast<char>(0x80 | (point & 0x3F));
-  }
-}
 
 }  // namespace
 
@@ -138,8 +120,9 @@ bool PythonCodes::read_string(std::uint64_t address, std::size_t most, std::stri
   into.clear();
   for (std::size_t i = 0; i < bytes.size(); i += kind) {
     std::uint32_t point = 0;
-    std::memcpy(&point, bytes.data() + i, kind);  // little-endian, as both machines are
-    append_utf8(point, into);
+    std::memcpy(&point, bytes.data() + i, kind);          // little-endian, as both machines are
+    const bool half = point >= 0xD800 && point < 0xE000;  // of a surrogate pair: no character
+    append_utf8(into, half || point > 0x10FFFF ? 0xFFFD : point);
   }
   return true;
 }
