@@ -312,6 +312,9 @@ def options_of(parser, default_build=ROOT / "build/dev"):
     options.python = os.environ.get("RIGWISE_PYTHON", sys.executable)
     options.work, options.rigwise = options.work.resolve(), options.rigwise.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.autogroup is not None:  # what plants and watches needs its turn as well
+        with contextlib.suppress(OSError):
+            pathlib.Path("/proc/self/autogroup").write_text(str(options.autogroup))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is planted is taken away
     return options
 
