@@ -1,13 +1,14 @@
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <set>
 
 #include "base/files.h"
+#include "base/terminal.h"
 #include "base/text.h"
 #include "cli/args.h"
 #include "cli/verbs.h"
@@ -46,13 +47,7 @@ TextStyle style_of(int fd) {
   const char* term = std::getenv("TERM");
   style.colour = ::isatty(fd) == 1 && (no_color == nullptr || *no_color == '\0') &&
                  !(term != nullptr && std::string_view(term) == "dumb");
-  winsize size = {};
-  if (const char* columns = std::getenv("COLUMNS"); columns != nullptr) {
-    if (const auto width = to_integer(columns)) style.width = static_cast<int>(*width);
-  } else if (::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
-    style.width = size.ws_col;
-  }
-  style.width = std::min(std::max(style.width, 40), 100);
+  style.width = std::clamp(terminal_columns(fd).value_or(style.width), 40, 100);
   return style;
 }
 
