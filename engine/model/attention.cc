@@ -3,15 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/autograd.h"
 #include "engine/model/attention_kernels.h"
 
 namespace rigwise::engine {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::Function;
-using torch::autograd::Variable;
-using torch::autograd::variable_list;
 
 /// Heads side by side in each row, as they come from a product; rows may be parts of wider ones.
 at::Tensor row_dense(const at::Tensor& x_NHC) {

@@ -1,16 +1,13 @@
 #include "engine/model/linear.h"
 
+#include "engine/autograd.h"
+
 #define XXH_INLINE_ALL
 #include <ATen/CPUGeneratorImpl.h>
 #include <xxhash.h>
 
 namespace rigwise::engine {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::Function;
-using torch::autograd::Variable;
-using torch::autograd::variable_list;
 
 at::Tensor in_type(const at::Tensor& x, at::ScalarType dtype) {
   return x.defined() && x.scalar_type() != dtype ? x.to(dtype) : x;

@@ -3,15 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/autograd.h"
 #include "engine/model/kernels.h"
 
 namespace rigwise::engine {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::Function;
-using torch::autograd::Variable;
-using torch::autograd::variable_list;
 
 constexpr std::int64_t kIgnored = -100;  // torch's ignore_index
 /// Logits that exist at one time: 8 Mi, 32 MiB in fp32. Rows enough for a matrix product to run at

@@ -2,13 +2,10 @@
 
 #include <ATen/core/ivalue.h>
 
+#include "engine/autograd.h"
+
 namespace rigwise::engine {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::Function;
-using torch::autograd::Variable;
-using torch::autograd::variable_list;
 
 /// What the second computation needs beside x.
 struct Again : torch::CustomClassHolder {

@@ -1,12 +1,9 @@
 #include "engine/parallel/tensor.h"
 
+#include "engine/autograd.h"
+
 namespace rigwise::engine {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::Function;
-using torch::autograd::Variable;
-using torch::autograd::variable_list;
 
 struct Group {
   std::shared_ptr<Comm> comm;
