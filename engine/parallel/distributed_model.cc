@@ -12,14 +12,16 @@
 namespace rigwise::engine {
 namespace {
 
-Status load(Model& model, const ModelOptions& options,
-            const std::function<void(Block&)>& on_block) {
+/// Returns the fingerprint of what was read.
+Result<std::string> load(Model& model, const ModelOptions& options,
+                         const std::function<void(Block&)>& on_block) {
   RW_TRY(const ModelFolder folder, ModelFolder::open(options.model));
   const LoadOptions load{
       .dtype = options.dtype,
       .storage = options.method == Method::qlora ? options.quantised : Storage::full,
       .on_block = on_block};
-  return load_weights(model, folder, load);
+  RW_CHECK(load_weights(model, folder, load));
+  return folder.fingerprint();
 }
 
 void train_everything(Model& model) {
@@ -112,12 +114,12 @@ Status DistributedModel::fill() {
   }
   if (options_.layout.sharded) {
     std::unique_ptr<Sharded> sharded = Sharded::make(*model_, mesh_.data, &clock_);
-    RW_CHECK(load(*model_, options_, [&](Block& block) { sharded->shard(block); }));
+    RW_TRY(base_fingerprint_, load(*model_, options_, [&](Block& b) { sharded->shard(b); }));
     sharded->shard_rest();
     replicas_ = std::move(sharded);
     return Ok{};
   }
-  RW_CHECK(load(*model_, options_, {}));
+  RW_TRY(base_fingerprint_, load(*model_, options_, {}));
   if (options_.method == Method::full) train_everything(*model_);
   if (options_.recompute) model_->set_runner(recompute_blocks());
   model_->pack(options_.rows, /*backward=*/true);

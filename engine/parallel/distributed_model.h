@@ -74,6 +74,8 @@ class DistributedModel {
   [[nodiscard]] const Mesh& mesh() const { return mesh_; }
   [[nodiscard]] StepClock& clock() { return clock_; }
   [[nodiscard]] const ModelOptions& options() const { return options_; }
+  /// Of the files that the model was read from (ModelFolder::fingerprint).
+  [[nodiscard]] const std::string& base_fingerprint() const { return base_fingerprint_; }
   /// Of the whole model, whatever this rank holds of it.
   [[nodiscard]] std::int64_t trained_elements() const { return trained_elements_; }
   [[nodiscard]] std::int64_t all_elements() const { return all_elements_; }
@@ -101,6 +103,7 @@ class DistributedModel {
     std::vector<std::int64_t> shape;
   };
   std::vector<Trained> trained_;
+  std::string base_fingerprint_;
   std::string tied_;                 // the parameter that two stages train, or empty
   std::shared_ptr<Comm> tied_ends_;  // first and last stage, where that is so
   std::int64_t trained_elements_ = 0, all_elements_ = 0;

@@ -151,8 +151,7 @@ class Run {
     steps_ = options_.steps.value_or(batches_->steps_per_epoch());
     work_ = work_of(options_, *windows_, batches_->global_batch(), steps_);
     if (options_.model.method != Method::full) {  // else the checkpoint holds the model
-      RW_TRY(const ModelFolder base, ModelFolder::open(options_.model.model));
-      work_["model"] = base.fingerprint();
+      work_["model"] = model_->base_fingerprint();
     }
     std::error_code failed;
     fs::create_directories(options_.out, failed);
