@@ -1,10 +1,11 @@
 // train: fine-tune a model under a strategy.
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 
+#include "base/terminal.h"
 #include "base/text.h"
 #include "engine/cli/flags.h"
 #include "engine/cli/work_flags.h"
@@ -157,9 +158,34 @@ std::string plan_text(const TrainOptions& options, const TrainPlan& plan, int ra
   return text;
 }
 
+/// A bar stands on the line where the cursor is. Of the process, since a signal's handler asks.
+volatile std::sig_atomic_t bar_stands = 0;
+
+/// Whoever interrupts gets the prompt on a line of its own, and the status of the signal.
+void end_line_and_die(int number) {
+  if (bar_stands != 0) (void)!::write(STDERR_FILENO, "\n", 1);
+  ::raise(number);  // SA_RESETHAND: what the signal does without us
+}
+
 /// A line that is written over: what a person at a terminal wants to see, within its width.
 class ProgressBar {
  public:
+  ProgressBar() = default;
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+  ~ProgressBar() { end_line(); }
+
+  /// From now on an interrupt ends the line first.
+  static void heed_signals() {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+      struct sigaction action = {};
+      if (::sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
+      action.sa_handler = end_line_and_die;
+      action.sa_flags = static_cast<int>(SA_RESETHAND);
+      ::sigaction(number, &action, nullptr);
+    }
+  }
+
   void show(const StepRecord& record, std::int64_t steps) {
     // The first step warms caches: it says little about the rest.
     if (shown_++ > 0) shown_s_ += record.step_time_s;
@@ -170,21 +196,30 @@ class ProgressBar {
     if (left > 0 && shown_ > 2) {
       text += fmt::format("  {} left", format_duration(left * shown_s_ / (shown_ - 1)));
     }
-    const int columns = terminal_columns() - 1;
+    const int columns = std::max(2, terminal_columns(STDERR_FILENO).value_or(80)) - 1;
     const int cells = std::clamp(columns - static_cast<int>(text.size()), 0, 24);
     const auto filled = static_cast<int>(cells * record.step / std::max<std::int64_t>(1, steps));
     text = std::string(static_cast<std::size_t>(filled), '=') +
            std::string(static_cast<std::size_t>(cells - filled), '.') + text;
     if (static_cast<int>(text.size()) > columns) text.resize(static_cast<std::size_t>(columns));
     std::fprintf(stderr, "\r\033[K%s%s", text.c_str(), left > 0 ? "" : "\n");
+    bar_stands = left > 0 ? 1 : 0;
+  }
+
+  /// A line of its own in place of the bar.
+  static void say(std::string_view line) {
+    std::fprintf(stderr, "%s%.*s\n", bar_stands != 0 ? "\r\033[K" : "",
+                 static_cast<int>(line.size()), line.data());
+    bar_stands = 0;
+  }
+
+  /// What is written next starts behind the bar.
+  static void end_line() {
+    if (bar_stands != 0) std::fputc('\n', stderr);
+    bar_stands = 0;
   }
 
  private:
-  static int terminal_columns() {
-    winsize size{};
-    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
-  }
-
   int shown_ = 0;
   double shown_s_ = 0;
 };
@@ -205,7 +240,11 @@ Result<int> train_verb(const TrainFlags& flags, const Program& program) {
   ProgressBar progress;
   std::int64_t steps = 0;
   TrainEvents events;
-  events.trouble = [](const Error& error) { fail(error); };
+  if (speaks && bar) ProgressBar::heed_signals();
+  events.trouble = [](const Error& error) {
+    ProgressBar::end_line();
+    fail(error);
+  };
   if (speaks) {
     events.planned = [&](const TrainPlan& plan) {
       steps = plan.steps;
@@ -220,7 +259,7 @@ Result<int> train_verb(const TrainFlags& flags, const Program& program) {
     };
     events.saved = [&](std::int64_t step, const std::filesystem::path& folder, double seconds) {
       if (bar) {
-        std::fprintf(stderr, "\r\033[Ksaved %s\n", folder.c_str());
+        ProgressBar::say("saved " + folder.string());
       } else {
         print(checkpoint_line(step, folder, seconds) + "\n");
       }

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -58,7 +59,8 @@ Result<std::variant<RankPlace, int>> start_ranks(const RankFlags& flags, const P
   options.ranks = *flags.ranks;
   options.port = flags.port;
   RW_TRY(const int status, run_ranks(program.argv, options, [](std::string_view line) {
-           std::fprintf(stderr, "rigwise-engine: %.*s\n", static_cast<int>(line.size()),
+           const char* over_bar = ::isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";
+           std::fprintf(stderr, "%srigwise-engine: %.*s\n", over_bar, static_cast<int>(line.size()),
                         line.data());
          }));
   return Out(status);

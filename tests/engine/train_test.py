@@ -1,12 +1,17 @@
 """`train` does the same work under every strategy: 20 losses within 1e-5 of the one-rank run's, the same tokens, and
 again the same bytes when it is repeated."""
+import fcntl
 import os
 import pathlib
+import pty
 import shutil
+import signal
+import subprocess
 import sys
+import termios
 import unittest
 
-from engine_runs import PHASES, EngineCase, files_of, log_lines, losses
+from engine_runs import ENGINE, PHASES, EngineCase, files_of, log_lines, losses
 
 BAR = 1e-5  # relative; the bar of the engine
 STRATEGIES = {
@@ -111,6 +116,37 @@ class Train(EngineCase):
         self.assertEqual(sorted(path.name for path in (out / "checkpoint-4").iterdir()),
                          ["adapter_config.json", "adapter_model.safetensors", "manifest.json", "optimizer.safetensors",
                           "trainer.json"])
+
+    def test_an_interrupt_ends_the_line_of_the_bar(self):
+        for ranks in ([], ["--strategy", "ddp", "--ranks", "2"]):
+            with self.subTest(ranks=ranks):
+                status, seen = self.interrupted("--model", self.model(), "--data", self.text, "--steps", "100000", "--seq", "32",
+                                                "--out", self.new(f"interrupted-{len(ranks)}"), *ranks)
+                self.assertEqual(status, 130 if ranks else -signal.SIGINT)
+                self.assertTrue(seen.endswith("\n"), seen[-200:])
+                self.assertRegex(seen.rstrip("\r\n^C").rpartition("\r")[2], r"loss \d")
+
+    def interrupted(self, *flags):
+        """Status and screen of a training at a terminal that Ctrl-C ends at its third step or later."""
+        ours, its = pty.openpty()
+        process = subprocess.Popen([ENGINE, "train", *map(str, flags)], stdin=its, stdout=its, stderr=its, start_new_session=True,
+                                   preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
+        os.close(its)
+        seen, sent = b"", False
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # nobody has the other end any more
+                break
+            if not part:
+                break
+            seen += part
+            if not sent and b" 3/100000 " in seen:
+                os.write(ours, b"\x03")
+                sent = True
+        os.close(ours)
+        return process.wait(timeout=60), seen.decode()
 
     def test_under_torchrun(self):
         torchrun = shutil.which("torchrun") or str(pathlib.Path(sys.executable).parent / "torchrun")
