@@ -204,7 +204,7 @@ class SlowLink(Nothing):
 
 
 class LittleMemory(Nothing):
-    """A memory cgroup (version 1) around the run, held to a share of what it uses once it trains; the rest is swapped out.
+    """A memory cgroup (version 1) around the run, held to a share of its own pages once it trains; the rest is swapped out.
 
     Swaps to a file in the run's folder, which only this cgroup has a reason to use.
     """
@@ -238,7 +238,9 @@ class LittleMemory(Nothing):
         (self.group / "cgroup.procs").write_text(str(pid))
 
     def began(self, ranks):
-        self.used = int((self.group / "memory.usage_in_bytes").read_text())
+        # A share of what is no page cache: cache would be given up for nothing.
+        stat = dict(line.split() for line in (self.group / "memory.stat").read_text().splitlines())
+        self.used = int(stat["total_rss"])
         limit = int(self.used * self.keep_frac)
         for part in range(1, 11):  # in steps: what cannot be reclaimed at once fails with EBUSY
             with contextlib.suppress(OSError):

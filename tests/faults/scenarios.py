@@ -158,7 +158,7 @@ def machines():
     for severity, (share, loss) in enumerate(((0.5, 0.25), (0.7, 0.3), (0.8, 0.45), (0.9, 0.5), (0.9, 0.65)), 1):
         yield Scenario(f"throttle.loader.{severity}", LOADER + ["--steps", "500", "--style", "bar"], "throttle", severity,
                        ("throttle",), injector=lambda share=share, loss=loss: inject.HeldClocks(share, loss))
-    for severity, keep_frac in enumerate((0.7, 0.6, 0.52, 0.46, 0.4), 1):
+    for severity, keep_frac in enumerate((0.9, 0.8, 0.7, 0.6, 0.5), 1):
         yield Scenario(f"memory.plain.{severity}", PLAIN + ["--iters", "250", "--table-mb", "600"], "memory", severity,
                        ("memory",), injector=lambda keep_frac=keep_frac: inject.LittleMemory(keep_frac))
 
