@@ -203,11 +203,20 @@ Verb add_ledger(CLI::App& app, LedgerArgs& args, std::string& fail_on) {
   CLI::App* verb =
       app.add_subcommand("ledger", "Where the seconds of a run went, summing to its wall time");
   common(verb, args);
-  verb->add_option("NAME", args.name, "Name, id or folder of the run (its latest one)")->required();
+  verb->add_option("NAME", args.name, "Name, id or folder of the run (its latest one)");
+  verb->add_option("--trace", args.traces,
+                   "Traces of torch.profiler, one or one a rank, instead of a run")
+      ->type_name("FILE");
   verb->add_option("--fail-on", fail_on, "Exit 4 at a finding this severe or worse")
       ->check(CLI::IsMember({"info", "notice", "warning", "critical"}));
   example(verb, "rigwise ledger two-gpu");
-  return {verb, [&args, &fail_on](const Cut&) {
+  return {verb, [&args, &fail_on](const Cut&) -> std::variant<Args, int> {
+            if (args.name.empty() == args.traces.empty()) {
+              return args.name.empty()
+                         ? usage("ledger: which run?", "rigwise runs list shows their names")
+                         : usage("ledger: a run or traces, not both",
+                                 "rigwise ledger --trace trace.json");
+            }
             for (const auto severity :
                  {Severity::info, Severity::notice, Severity::warning, Severity::critical}) {
               if (fail_on == to_string(severity)) args.fail_on = severity;

@@ -54,6 +54,7 @@ struct ReadArgs : Common {
 };
 struct LedgerArgs : Common {
   std::string name = {};
+  std::vector<std::string> traces = {};  // --trace: files of torch.profiler, instead of a run
   std::optional<Severity> fail_on = {};
 };
 struct CompareArgs : Common {

@@ -20,6 +20,7 @@ std::optional<SealedThreshold> sealed_threshold(const Run& run, const Ledger& le
 }  // namespace
 
 int cmd_ledger(const LedgerArgs& args) {
+  if (!args.traces.empty()) return cmd_trace(args);
   const auto run = latest_run(args, args.name);
   if (!run) return fail_run(run.error());
   const auto ledger = make_ledger(*run);

@@ -6,6 +6,7 @@
 // different collectives: the ranges of one name, group and size are shifted against each other
 // until most of them overlap. Where none do, the clocks differ: then the shift is the one at which
 // the ends' differences spread least, and their median is the clocks' difference.
+
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -116,7 +116,7 @@ Result<TraceSummary> TraceReader::finish() {
     reading.whole = false;
     reading.why_not = "it is longer than " + std::to_string(state.options.most_bytes) + " bytes";
   } else if (!reading.whole) {
-    reading.why_not = "it ends before its end: cut, or still being written";
+    reading.why_not = "it stops in the middle: cut, or still being written";
   }
   split_trace(state.gather, summary);
   reading.used = state.gather.used;
