@@ -1,12 +1,15 @@
 """The project's bars, measured and printed; nothing here asserts a time.
 
-    ./dev bench [PART…]     PARTS: big  read  nccl  cost  peer  alarms  planted  kills  (default: big, read, nccl, cost and kills; the others take ~10 to 20 min)
+    ./dev bench [PART…]     PARTS: big  read  nccl  cost  windows  peer  alarms  planted  kills  (default: big, read, nccl, cost
+                            and kills; the others take ~5 to 20 min)
 
 big      open + ledger + report of an 8-hour, 4-GPU, 1 Hz run: seconds and peak memory
 read     1 GB of each of five families of logs through the reader: MB a second of one core, memory it holds
 nccl     the NCCL plug-in under a stand-in for NCCL's core at a million calls a second and as fast as it goes: ns a call, losses
 cost     what recording costs the Hugging Face example: the recorder paused and resumed in alternating blocks inside one
          run (needs RIGWISE_PYTHON or .venv), its CPU share and memory with 4 fake GPUs
+windows  what a profile window costs the Hugging Face example: steps around it against the steps before and after, in one run
+         (RIGWISE_BENCH_STEPS, default 900); and what the exit costs a process that was traced
 peer     the example plain, under rigwise and under TraceML in turn (RIGWISE_TRACEML=/path/to/traceml)
 alarms   the same command against itself, 3 runs a side, 20 repetitions: verdicts FASTER or SLOWER
 planted  5 % more work a step, runs a side as the tool itself advises after a pilot, 20 repetitions: SLOWER found
@@ -163,6 +166,76 @@ def cost(folder, steps=int(os.environ.get("RIGWISE_BENCH_STEPS", "900")), block_
           "   bar: 0.5 %, 24 MiB")
 
 
+def rows_of(path):
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    return [dict(zip(lines[0], line)) for line in lines[1:]]
+
+
+def windows(folder, steps=int(os.environ.get("RIGWISE_BENCH_STEPS", "900")), around_s=6.0, after_s=6.0, rounds=6):
+    """Seconds of steps lost around each window: from its warm-up until the trace is surely written, against the pace of the
+    stretches before and after (paired; drift cancels)."""
+    python = python_with_torch()
+    if python is None:
+        print("windows: skipped, no Python with torch (RIGWISE_PYTHON or ./dev demo first)")
+        return
+    argv = example_argv(python, folder / "work", folder / "out", steps)
+    for length in ("0.5", "1.5"):
+        rigwise(folder, "run", "--quiet", "--name", "windows" + length, "--profile",
+                f"windows=20,first=10,every=25,percent=100,length={length}", "--", *argv)
+        run = next((folder / "runs").glob("*-windows" + length))
+        times = [float(row["t_s"]) for row in rows_of(run / "steps.csv") if row["kind"] == "train"]
+        traced = [row for row in rows_of(run / "events.csv") if row["kind"] == "profile_window" and row["state"] == "whole"]
+        lost, sizes = [], []
+        for row in traced:
+            begin, end = float(row["t_s"]) - 1.2, float(row["t_end_s"]) + after_s
+            inside = [t for t in times if begin <= t <= end]
+            beside = [b - a for a, b in zip(times, times[1:])
+                      if begin - around_s <= a and b <= begin or end <= a and b <= end + around_s]
+            if len(inside) < 5 or len(beside) < 10:
+                continue
+            lost.append((inside[-1] - inside[0]) - (len(inside) - 1) * statistics.fmean(beside))
+            sizes.append(int(row["size_bytes"]))
+        if len(lost) < 3:
+            print(f"windows: only {len(lost)} windows of {length} s that can be compared, of {len(traced)} whole ones")
+            continue
+        mean, half = t_interval(lost)
+        print(f"windows: {length} s: {mean:.2f} s ± {half:.2f} of steps lost a window ({len(lost)} windows, traces of"
+              f" {statistics.fmean(sizes) / 1e6:.1f} MB) = {100 * mean / 600:.2f} % of ten minutes   bar: 0.5 % for all windows")
+    script = folder / "exit.py"
+    script.write_text(EXIT_SCRIPT)
+    took = {"none": [], "windows=1,first=0,length=0.5": []}
+    for _ in range(rounds):
+        for words, seconds in took.items():
+            done = rigwise(folder, "run", "--quiet", "--name", "exit", "--profile", words, "--", python, str(script))
+            run = max((folder / "runs").glob("*-exit*"))
+            wall = json.loads((run / "run.json").read_text())
+            last = float(done.stdout.split()[-1])
+            seconds.append(wall["start_unix_s"] + wall["ending"]["wall_s"] - last)
+    plain, traced = took.values()
+    mean, half = t_interval([b - a for a, b in zip(plain, traced)])
+    print(f"windows: the exit of a process that was traced takes {mean:+.2f} s ± {half:.2f} longer ({rounds} pairs,"
+          f" plain {statistics.fmean(plain):.2f} s)")
+
+
+# Trains for 20 s: its window is long over when it ends, at an instant that falls anywhere between two turns of libkineto's thread.
+EXIT_SCRIPT = """
+import random, time, torch
+torch.set_num_threads(1)
+model = torch.nn.Linear(64, 64)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+end = time.time() + 20 + random.random()
+step = 0
+while time.time() < end:
+    model(torch.randn(8, 64)).square().mean().backward()
+    optimizer.step()
+    step += 1
+    time.sleep(0.02)
+    if step % 10 == 0:
+        print(f"step {step} loss 1.0", flush=True)
+print("last", time.time(), flush=True)
+"""
+
+
 def train_runtime(output):
     """Seconds of the whole training, as the Trainer's closing dict states them ('39.7' or 39.7). Its other dicts may hold a
     train_runtime too, so far; only the closing one has samples per second."""
@@ -245,7 +318,8 @@ def kills(folder):
 
 
 def main(words):
-    parts = {"big": big, "read": read, "nccl": nccl, "cost": cost, "peer": peer, "alarms": alarms, "planted": planted, "kills": kills}
+    parts = {"big": big, "read": read, "nccl": nccl, "cost": cost, "windows": windows, "peer": peer, "alarms": alarms,
+             "planted": planted, "kills": kills}
     chosen = words or ["big", "read", "nccl", "cost", "kills"]
     for word in chosen:
         if word not in parts:
