@@ -22,12 +22,24 @@
 
 namespace rigwise {
 
+/// Looking into the process while it trains (`--profile`).
+struct ProfileOptions {
+  bool inside = true;  // short traces of PyTorch processes, NCCL's own events
+  // The user's own wishes instead of the rules of docs/run-directory.md.
+  std::optional<int> most_windows = {};
+  std::optional<double> length_s = {};
+  std::optional<double> first_s = {};  // after the first step
+  std::optional<double> every_s = {};  // from one window to the next
+  std::optional<double> share = {};    // of the run's time that all windows may cost
+};
+
 struct RecordOptions {
   std::filesystem::path root = {};  // where run directories lie
   std::string name = {};
   std::vector<std::string> command = {};  // argv
   double interval_s = 1;
   bool detach = false;
+  ProfileOptions profile = {};
   std::optional<Statement> statement = {};
   std::vector<LogPattern> patterns = {};          // the user's own, for lines of their trainer
   std::vector<StackPattern> stack_patterns = {};  // of functions, for what no table can know

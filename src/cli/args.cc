@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "base/wall_time.h"
+#include "cli/profile_words.h"
 #include "rigwise/units.h"
 #include "run/layout.h"
 
@@ -103,6 +104,10 @@ Verb add_run(CLI::App& app, RunArgs& args) {
   verb->add_option("--interval", args.interval_s, "Seconds between samples")
       ->check(CLI::Range(0.05, 3600.0))
       ->capture_default_str();
+  verb->add_option(
+          "--profile", args.profile,
+          "Short traces of PyTorch processes: auto, none, or numbers as windows=2,first=30")
+      ->capture_default_str();
   verb->add_option("--lab", args.lab,
                    "The sealed statement to keep with the run (default: lab.toml)");
   verb->add_flag("--detach", args.detach, "Return at once; rigwise attach NAME comes back to it");
@@ -124,6 +129,8 @@ Verb add_run(CLI::App& app, RunArgs& args) {
             }
             if (!(args.interval_s > 0))
               return usage("run: --interval nan is no time", "--interval 1");
+            if (auto profile = profile_options(args.profile); !profile)
+              return usage(profile.error().message, profile.error().hint);
             if (!args.name.empty() && !layout::is_run_name(args.name)) {
               // refused before anything starts: an unrecorded 8 hours would be the worse answer
               return usage("'" + clean_text(args.name, 120) + "' cannot name a run",

@@ -34,6 +34,7 @@ struct RunArgs : Common {
   std::string name = {};
   std::vector<std::string> command = {};
   double interval_s = 1;
+  std::string profile = "auto";
   Lab lab = {};
   bool detach = false, quiet = false;
 };

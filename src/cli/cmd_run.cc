@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "cli/lab_patterns.h"
+#include "cli/profile_words.h"
 #include "cli/verbs.h"
 #include "rigwise/ledger.h"
 #include "rigwise/record.h"
@@ -57,6 +58,7 @@ int cmd_run(const RunArgs& args) {
   options.command = args.command;
   options.interval_s = args.interval_s;
   options.detach = args.detach;
+  if (auto profile = profile_options(args.profile)) options.profile = *profile;
   if (!args.name.empty() && open_run(options.root / args.name)) {
     return fail({Errc::usage, "'" + args.name + "' is the id of a run already",
                  "another name: that run could not be told from this one"});

@@ -26,6 +26,8 @@ enum class MessageKind : std::int32_t {
   exited,     // detail = wait status, t_s
   drained,    // number = log bytes lost, detail = receive times lost: all output is delivered and
               // keeper.json is written
+  profiling,  // before `started`: detail = 1: the command can be asked for traces, text = the
+              // socket's folder; detail = 0: text = why not (empty: nothing to say)
   // front → keeper
   forward,  // detail = signal, number = 1: the command's whole group
   resume,   // SIGCONT to the command's group
@@ -34,6 +36,11 @@ enum class MessageKind : std::int32_t {
   // recorder → front and keeper
   recording,  // text = run directory, descriptor = its lock
   refused,    // text = why there is no run directory
+  // recorder → keeper
+  ask_trace,  // pid, text = name of the file, number = begin (Unix, ms), detail = length (ms),
+              // t_s = instant until which asking makes sense
+  // keeper → recorder
+  trace_news,  // pid, detail = a KinetoEvent, t_s
   // recorder → front
   orphaned,  // the keeper died; pid and detail = wait status of the command, t_s
   closed,    // run.json holds the ending; only digests are to come

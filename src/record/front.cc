@@ -30,6 +30,7 @@
 #include "record/channel.h"
 #include "record/launch.h"
 #include "record/recorder.h"
+#include "rigwise/kineto.h"
 #include "rigwise/record.h"
 
 namespace rigwise {
@@ -101,6 +102,7 @@ class Front {
   double ended_s_ = 0;
   std::int64_t lost_log_bytes_ = 0;
   std::string keys_ = {};  // read from the user, not yet taken by the command's terminal
+  std::string profiling_folder_ = {};  // of the keeper, who removes it unless it is killed
   Fd lock_;
   RecordOutcome outcome_;
 };
@@ -192,6 +194,9 @@ void Front::take_from_keeper() {
         command_ = message.pid;
         exec_error_ = message.detail;
         keeper_pid_ = static_cast<pid_t>(message.number);
+        break;
+      case MessageKind::profiling:
+        if (message.detail != 0) profiling_folder_ = message.text;
         break;
       case MessageKind::stopped:
         stop_with_command(message.detail);
@@ -474,6 +479,7 @@ RecordOutcome Front::wait() {
   release_terminal();
   close_run();
   bury();
+  remove_kineto_folder(profiling_folder_);
   if (!ended_) {
     outcome_.exit_code = 1;
     warn("how the command ended is not known: the keeper was killed");

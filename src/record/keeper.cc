@@ -17,7 +17,9 @@
 #include "record/copier.h"
 #include "record/log_writer.h"
 #include "record/nccl_environment.h"
+#include "record/profile_gate.h"
 #include "record/recorder.h"
+#include "rigwise/kineto.h"
 #include "run/layout.h"
 
 namespace rigwise {
@@ -40,6 +42,8 @@ class Keeper {
 
  private:
   void own_session();
+  void open_profiling();
+  void serve_profiling();
   void await_directory();
   bool start_command();
   void start_copying();
@@ -67,6 +71,7 @@ class Keeper {
   Audience audience_;
   std::unique_ptr<Copier> out_, err_;
   std::string attach_path_;
+  std::unique_ptr<KinetoDaemon> kineto_;
   pid_t command_ = -1, front_pid_ = 0;
   int exec_error_ = 0, wait_status_ = 0;
   bool exited_ = false, closed_ = false;
@@ -86,6 +91,41 @@ void Keeper::own_session() {
   }
 }
 
+// Before the command starts, since PyTorch looks at its environment once. Here and not in the
+// recorder, which may die or hang: whoever serves the socket must answer to the end.
+void Keeper::open_profiling() {
+  if (!launch_.profile_windows) return;
+  std::error_code error;
+  const ProfileGate gate = profile_gate(launch_.argv, std::filesystem::current_path(error).string(),
+                                        launch_.environment);
+  Message message;
+  message.kind = MessageKind::profiling;
+  message.text = gate.why;
+  if (gate.open) {
+    if (auto daemon = KinetoDaemon::open()) {
+      kineto_ = std::make_unique<KinetoDaemon>(std::move(*daemon));
+      launch_.added_environment = kineto_->environment();
+      launch_.added_for = kineto_->socket_path();
+      message.detail = 1;
+      message.text = kineto_->folder();
+    } else {
+      message.text = daemon.error().message;
+    }
+  }
+  tell(message);
+}
+
+void Keeper::serve_profiling() {
+  Message message;
+  message.kind = MessageKind::trace_news;
+  message.t_s = now_s();
+  for (const KinetoNews& news : kineto_->serve(message.t_s)) {
+    message.pid = news.pid;
+    message.detail = static_cast<std::int32_t>(news.event);
+    if (recorder_.valid()) send_message(recorder_.get(), message);
+  }
+}
+
 void Keeper::await_directory() {
   pollfd entry = {recorder_.get(), POLLIN, 0};
   if (::poll(&entry, 1, kDirectoryWait_ms) > 0) take_from_recorder();
@@ -93,8 +133,16 @@ void Keeper::await_directory() {
 
 void Keeper::take_from_recorder() {
   if (!recorder_.valid()) return;
-  if (take_messages(recorder_.get(), [this](const Message& news) { decide_directory(news); }))
-    return;
+  const auto take = [this](const Message& message) {
+    if (message.kind != MessageKind::ask_trace) return decide_directory(message);
+    if (!kineto_) return;
+    kineto_->ask(message.pid,
+                 kineto_configuration(kineto_->trace_path(message.text),
+                                      static_cast<double>(message.number) / 1000,
+                                      static_cast<double>(message.detail) / 1000),
+                 message.t_s);
+  };
+  if (take_messages(recorder_.get(), take)) return;
   recorder_.reset();
   // The front makes a run directory where a dead recorder left none.
   if (!front_.valid()) decide_directory({});
@@ -112,6 +160,10 @@ void Keeper::decide_directory(const Message& message) {
   if (launch_.watch_nccl && command_ < 0)
     launch_.nccl_environment =
         nccl_environment({}, launch_.environment, message.text, nccl_plugin_path());
+  if (kineto_) {
+    const auto target = std::filesystem::path(message.text) / layout::kProfileFolder;
+    static_cast<void>(kineto_->set_trace_folder(target).ok());
+  }
   if (launch_.control != Control::own_terminal) return;
   if (auto listener = listen_in(message.text, layout::kAttach)) {
     listener_ = std::move(*listener);
@@ -251,10 +303,13 @@ void Keeper::take_audience() {
 }
 
 void Keeper::wait_for_events() {
-  std::array<pollfd, 6> fds = {
-      pollfd{signals_.get(), POLLIN, 0},  pollfd{front_.get(), POLLIN, 0},
-      pollfd{recorder_.get(), POLLIN, 0}, pollfd{notify_.get(), POLLIN, 0},
-      pollfd{listener_.get(), POLLIN, 0}, pollfd{audience_.descriptor(), POLLIN, 0}};
+  std::array<pollfd, 7> fds = {pollfd{signals_.get(), POLLIN, 0},
+                               pollfd{front_.get(), POLLIN, 0},
+                               pollfd{recorder_.get(), POLLIN, 0},
+                               pollfd{notify_.get(), POLLIN, 0},
+                               pollfd{listener_.get(), POLLIN, 0},
+                               pollfd{audience_.descriptor(), POLLIN, 0},
+                               pollfd{kineto_ ? kineto_->fd() : -1, POLLIN, 0}};
   if (::poll(fds.data(), fds.size(), exited_ && !decided_ ? 100 : -1) < 0) return;
   if (fds[0].revents != 0) note_children();
   if (fds[1].revents != 0) take_from_front();
@@ -266,6 +321,7 @@ void Keeper::wait_for_events() {
   }
   if (fds[4].revents != 0) take_audience();
   if (fds[5].revents != 0) audience_.leave();  // a client sends nothing: it left
+  if (fds[6].revents != 0) serve_profiling();
 }
 
 void Keeper::finish_when_drained() {
@@ -296,6 +352,7 @@ void Keeper::run() {
   sigemptyset(&children);
   sigaddset(&children, SIGCHLD);
   signals_.reset(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
+  open_profiling();
   await_directory();
 
   const bool started = start_command();
@@ -323,6 +380,7 @@ void Keeper::run() {
   if (launch_.control == Control::own_terminal) {
     ::tcsetpgrp(launch_.out.source.get(), ::getpgrp());
   }
+  kineto_.reset();
   ::_exit(0);
 }
 

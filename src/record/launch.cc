@@ -217,12 +217,15 @@ Result<Launch> plan_launch(const RecordOptions& options) {
   Launch launch;
   launch.argv = options.command;
   launch.detached = options.detach;
+  launch.profile_windows =
+      options.profile.inside && options.profile.most_windows != 0 && options.host_root == "/";
   launch.out.name = "out";
   launch.err.name = "err";
   launch.inherited = inherited_descriptors();
   for (char** entry = environ; *entry != nullptr; ++entry) launch.environment.emplace_back(*entry);
   choose_name(launch, options.name);
-  launch.watch_nccl = nccl_is_likely({.root = options.host_root}, launch.environment);
+  launch.watch_nccl =
+      options.profile.inside && nccl_is_likely({.root = options.host_root}, launch.environment);
   launch.in_closed = !is_open(0);
   launch.out_closed = !is_open(1);
   launch.err_closed = !is_open(2);
@@ -269,6 +272,10 @@ int execute_command(const Launch& launch) {
     environment.push_back(const_cast<char*>(entry.c_str()));
   for (const auto& entry : launch.nccl_environment)
     environment.push_back(const_cast<char*>(entry.c_str()));
+  if (::access(launch.added_for.c_str(), W_OK) == 0) {
+    for (const auto& entry : launch.added_environment)
+      environment.push_back(const_cast<char*>(entry.c_str()));
+  }
   environment.push_back(nullptr);
   ::execvpe(argv[0], argv.data(), environment.data());
   return errno;

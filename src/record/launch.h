@@ -54,9 +54,14 @@ struct Launch {
   std::optional<termios> user_modes = {};  // as they were before we took the terminal over
   pid_t front_pid = 0, front_group = 0;
   SignalState original_signals = {};
-  std::vector<std::string> environment = {};
-  bool watch_nccl = false;  // the plug-in of ours is wanted
+  bool watch_nccl = false;                         // the plug-in of ours is wanted
   std::vector<std::string> nccl_environment = {};  // added to the command's, by the keeper
+  std::vector<std::string> environment = {};       // the user's own, untouched
+  // What the command gets besides, so that it can be asked for traces; only where `added_for`, a
+  // path, can be reached from its process.
+  std::vector<std::string> added_environment = {};
+  std::string added_for = {};
+  bool profile_windows = false;     // wanted
   std::vector<int> inherited = {};  // descriptors above 2 that the command gets
   std::vector<std::string> warnings = {};
 };

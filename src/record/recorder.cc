@@ -24,6 +24,7 @@
 #include "record/facts.h"
 #include "record/keeper.h"
 #include "record/log_tail.h"
+#include "record/profile_windows.h"
 #include "record/ranks.h"
 #include "record/secrets.h"
 #include "record/stack_watch.h"
@@ -103,6 +104,7 @@ class Recorder {
         host_(host_name()),
         cwd_(working_directory()),
         secrets_(launch.argv, launch.environment),
+        windows_(options.profile),
         grid_(options.interval_s) {}
 
   int run();
@@ -147,8 +149,10 @@ class Recorder {
   std::unique_ptr<StackWatch> stacks_;
   std::unique_ptr<LogStream> out_, err_;
   RunTally tally_;
+  ProfileWindows windows_;
   std::vector<Fact> argv_facts_;
-  std::string asked_by_;  // the launcher that ranks_asked comes from
+  std::string asked_by_;          // the launcher that ranks_asked comes from
+  std::string profiling_folder_;  // the keeper's, who removes it unless it is killed
   std::optional<Ending> ending_;
   std::optional<std::int64_t> first_step_;  // its number
   int exec_error_ = 0;
@@ -197,6 +201,7 @@ RanksContext Recorder::ranks_context() const {
 void Recorder::start_sampling() {
   background_.start(*writer_, launch_, options_.host_root, host_, cwd_, secrets_,
                     {front_.get(), keeper_.get(), writer_->lock_descriptor()});
+  windows_.start(*writer_, host_, {front_.get(), keeper_.get(), writer_->lock_descriptor()});
   StackWatchOptions stacks;
   stacks.start_monotonic_s = launch_.start_monotonic_s;
   stacks.patterns = options_.stack_patterns;
@@ -233,6 +238,7 @@ void Recorder::start_sampling() {
   sampler.root_pid = command_;
   sampler.own_pids = {launch_.front_pid, ::getpid(), keeper_pid_};
   if (background_.pid() > 0) sampler.own_pids.push_back(background_.pid());
+  if (windows_.helper() > 0) sampler.own_pids.push_back(windows_.helper());
   sampler.reaper_pid = ::getpid();
   sampler.watched_paths = watch_->outputs();
   sampler.watched_paths.push_back(writer_->dir());
@@ -250,6 +256,12 @@ void Recorder::take_from_keeper() {
         command_ = message.pid;
         exec_error_ = message.detail;
         break;
+      case MessageKind::profiling:
+        if (message.detail != 0) profiling_folder_ = message.text;
+        [[fallthrough]];
+      case MessageKind::trace_news:
+        windows_.note(message);
+        break;
       case MessageKind::exited:
         ending_ = ending_of(message.detail, exec_error_, message.t_s);
         break;
@@ -265,6 +277,7 @@ void Recorder::take_from_keeper() {
   if (there) return;
   keeper_.reset();
   keeper_died_ = !drained_;
+  if (keeper_died_) remove_kineto_folder(profiling_folder_);
   if (command_ <= 0 || ending_) drained_ = true;  // nothing (more) will come
 }
 
@@ -292,6 +305,7 @@ void Recorder::take_children() {
   int status = 0;
   rusage usage = {};
   for (pid_t pid = 0; (pid = ::wait4(-1, &status, WNOHANG, &usage)) > 0;) {
+    windows_.note_ended(pid);
     if (pid == background_.pid()) {
       const auto seconds = [](const timeval& time) {
         return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
@@ -355,6 +369,7 @@ void Recorder::note_batch(const LogBatch& batch, double t_s) {
     tally_.note(step);
     const auto number = step.step ? step.step : step.bar_step;
     if (number && *number > 0 && !first_step_) first_step_ = number;
+    windows_.note(step);
   }
   for (const Event& event : batch.events) {
     // Checkpoints come from the file system, which knows when they ended; the log helps to find it.
@@ -384,6 +399,7 @@ bool Recorder::read_logs(double t_s, bool at_end) {
 void Recorder::note_host(const HostReading& reading) {
   if (reading.host) writer_->append(host_, *reading.host);
   for (const auto& row : reading.gpus) writer_->append(host_, row);
+  windows_.note(reading.gpus);
   for (const auto& row : reading.disks) {
     if (!row.device.starts_with("/")) {
       writer_->append(host_, row);
@@ -410,6 +426,7 @@ RecorderCost Recorder::cost() const {
   };
   double cpu_s = seconds(usage.ru_utime) + seconds(usage.ru_stime) + background_cpu_s_;
   if (background_.pid() > 0) cpu_s += cpu_seconds_of(background_.pid()).value_or(0);
+  cpu_s += windows_.helper_cpu_s();
   cost.cpu_s = cpu_s;
   // The kernel notes the peak now and then only.
   cost.peak_rss_bytes =
@@ -477,6 +494,8 @@ void Recorder::tick() {
   stacks_->follow(sampler_->tree());
   note_stacks();
   for (Event& event : watch_->poll(began_s)) note_event(std::move(event));
+  if (stacks_->user_profiles()) windows_.note_user_profiles();
+  windows_.tick(began_s, sampler_->tree(), keeper_.get(), *writer_);
   if (began_s >= next_slow_s_) {
     slow_tick(began_s);
     next_slow_s_ = began_s + kSlowEvery_s;
@@ -591,6 +610,7 @@ void Recorder::finish_missing() {
   lacks(counts.refused_watches, "directories were not watched for checkpoints");
   lacks(counts.read_errors, "directories or files of checkpoints could not be looked at");
   if (!counts.unavailable.empty()) info_.missing.push_back("checkpoints: " + counts.unavailable);
+  for (auto& what : windows_.missing()) info_.missing.push_back(std::move(what));
   for (auto& what : tally_.dropped_words()) info_.missing.push_back(std::move(what));
   for (const auto& why : stacks_->refusals()) {
     info_.missing.push_back("no Python stacks: " + clean_text(why, 300));
@@ -624,6 +644,7 @@ void Recorder::finish() {
   note_host(sampler_->tick(now_s()));
   stacks_->stop();
   note_stacks();
+  windows_.finish(now_s(), *writer_);
   for (Event& event : watch_->finish(now_s(), true)) note_event(std::move(event));
   const double deadline_s = now_s() + kSoftwareWait_s;
   while (!background_.take() && !background_.gpus() && now_s() < deadline_s) {

@@ -56,6 +56,7 @@ int run(const std::vector<std::string>& words) {
     if (words[i] == "--detach") options.detach = true;
     if (i + 1 == words.size()) break;
     if (words[i] == "--name") options.name = words[i + 1];
+    if (words[i] == "--profile") options.profile.inside = words[i + 1] != "none";
     if (words[i] == "--runs") options.root = words[i + 1];
     if (words[i] == "--host-root") options.host_root = words[i + 1];
     if (words[i] == "--interval") options.interval_s = std::atof(words[i + 1].c_str());
