@@ -148,6 +148,15 @@ Verb add_attach(CLI::App& app, AttachArgs& args) {
   return {verb, [&args](const Cut&) { return args; }};
 }
 
+Verb add_stacks(CLI::App& app, StacksArgs& args) {
+  CLI::App* verb = app.add_subcommand(
+      "stacks", "Where every process of a live run is now, in Python frames, without stopping it");
+  common(verb, args);
+  verb->add_option("NAME", args.name, "Name, id or folder of the run")->required();
+  example(verb, "rigwise stacks two-gpu");
+  return {verb, [&args](const Cut&) { return args; }};
+}
+
 Verb add_runs(CLI::App& app, RunsArgs& args, std::string& start) {
   CLI::App* verb = app.add_subcommand(
       "runs", "List the runs, show one, import evidence, pause or resume a recorder");
@@ -399,6 +408,7 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
 
   RunArgs run;
   AttachArgs attach;
+  StacksArgs stacks;
   RunsArgs runs;
   ReadArgs read;
   LedgerArgs ledger;
@@ -408,15 +418,11 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
   ProbeArgs probe;
   DemoArgs demo;
   std::string fail_on, start;
-  const std::vector<Verb> verbs = {add_demo(app, demo),
-                                   add_init(app, init),
-                                   add_run(app, run),
-                                   add_attach(app, attach),
-                                   add_runs(app, runs, start),
-                                   add_read(app, read),
-                                   add_ledger(app, ledger, fail_on),
-                                   add_compare(app, compare),
-                                   add_probe(app, probe),
+  const std::vector<Verb> verbs = {add_demo(app, demo),       add_init(app, init),
+                                   add_run(app, run),         add_attach(app, attach),
+                                   add_stacks(app, stacks),   add_runs(app, runs, start),
+                                   add_read(app, read),       add_ledger(app, ledger, fail_on),
+                                   add_compare(app, compare), add_probe(app, probe),
                                    add_decide(app, decide)};
 
   behind_the_verb(cut.head);

@@ -41,6 +41,9 @@ struct RunArgs : Common {
 struct AttachArgs : Common {
   std::string name = {};
 };
+struct StacksArgs : Common {
+  std::string name = {};
+};
 struct RunsArgs : Common {
   std::string action = "list";  // list, show, import, pause, resume
   std::string name = {};
@@ -88,8 +91,8 @@ struct DemoArgs : Common {
   int runs_a_side = 3;
 };
 
-using Args = std::variant<RunArgs, AttachArgs, RunsArgs, ReadArgs, LedgerArgs, CompareArgs,
-                          InitArgs, DecideArgs, ProbeArgs, DemoArgs>;
+using Args = std::variant<RunArgs, AttachArgs, StacksArgs, RunsArgs, ReadArgs, LedgerArgs,
+                          CompareArgs, InitArgs, DecideArgs, ProbeArgs, DemoArgs>;
 
 /// What to do, or the exit code after help, version or an error was printed.
 std::variant<Args, int> parse_args(int argc, char** argv);

@@ -88,6 +88,7 @@ int dispatch(const Args& args) {
   struct Visitor {
     int operator()(const RunArgs& a) const { return cmd_run(a); }
     int operator()(const AttachArgs& a) const { return cmd_attach(a); }
+    int operator()(const StacksArgs& a) const { return cmd_stacks(a); }
     int operator()(const RunsArgs& a) const { return cmd_runs(a); }
     int operator()(const ReadArgs& a) const { return cmd_read(a); }
     int operator()(const LedgerArgs& a) const { return cmd_ledger(a); }

@@ -14,6 +14,7 @@ namespace rigwise::cli {
 
 int cmd_run(const RunArgs& args);
 int cmd_attach(const AttachArgs& args);
+int cmd_stacks(const StacksArgs& args);
 int cmd_runs(const RunsArgs& args);
 int cmd_import(const RunsArgs& args);  // runs import
 int cmd_read(const ReadArgs& args);
