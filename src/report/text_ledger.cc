@@ -59,17 +59,28 @@ std::string threshold_lines(const SealedThreshold& sealed, std::size_t width) {
   return hang(fmt::format("  {}: ", safe(sealed.text, 120)), full_stop(text), width);
 }
 
+/// What the steps of each rank went to, where they differ.
 std::string rank_lines(const Ledger& ledger, std::size_t width) {
+  constexpr double kMention = 0.01;  // of the wall time
   if (ledger.ranks.size() < 2) return {};
-  std::string text;
+  std::string out;
   for (const RankLedger& rank : ledger.ranks) {
-    const auto row = std::find_if(rank.rows.begin(), rank.rows.end(),
-                                  [](const LedgerRow& r) { return r.cls == LedgerClass::compute; });
-    if (row == rank.rows.end() || !row->seconds) continue;
-    if (!text.empty()) text += " · ";
-    text += fmt::format("rank {} {}", rank.rank, plain_seconds(*row->seconds));
+    std::vector<const LedgerRow*> rows;
+    for (const LedgerRow& row : rank.rows) {
+      const bool outside = row.cls == LedgerClass::startup || row.cls == LedgerClass::teardown;
+      if (!outside && row.seconds.value_or(0) >= kMention * ledger.wall_s) rows.push_back(&row);
+    }
+    std::stable_sort(rows.begin(), rows.end(), [](const LedgerRow* x, const LedgerRow* y) {
+      return *x->seconds > *y->seconds;
+    });
+    std::string text;
+    for (const LedgerRow* row : rows) {
+      text += fmt::format("{}{} {}", text.empty() ? "" : " · ", to_string(row->cls),
+                          plain_seconds(*row->seconds));
+    }
+    if (!text.empty()) out += hang(fmt::format("  rank {}: ", rank.rank), text, width);
   }
-  return text.empty() ? std::string() : hang("  compute by rank: ", text, width);
+  return out;
 }
 }  // namespace
 
