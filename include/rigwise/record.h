@@ -24,9 +24,10 @@ namespace rigwise {
 
 /// Looking into the process while it trains (`--profile`).
 struct ProfileOptions {
-  bool inside = true;  // short traces of PyTorch processes, NCCL's own events
-  // The user's own wishes instead of the rules of docs/run-directory.md.
-  std::optional<int> most_windows = {};
+  bool inside = true;  // NCCL's own events; short traces of PyTorch processes where asked for
+  // The user's own wishes instead of the rules of docs/run-directory.md. No traces unless asked
+  // for: a process has been seen to end by SIGSEGV behind one.
+  std::optional<int> most_windows = 0;
   std::optional<double> length_s = {};
   std::optional<double> first_s = {};  // after the first step
   std::optional<double> every_s = {};  // from one window to the next

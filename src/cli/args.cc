@@ -104,9 +104,9 @@ Verb add_run(CLI::App& app, RunArgs& args) {
   verb->add_option("--interval", args.interval_s, "Seconds between samples")
       ->check(CLI::Range(0.05, 3600.0))
       ->capture_default_str();
-  verb->add_option(
-          "--profile", args.profile,
-          "Short traces of PyTorch processes: auto, none, or numbers as windows=2,first=30")
+  verb->add_option("--profile", args.profile,
+                   "Looking into processes: auto, none, or with short traces of PyTorch as "
+                   "windows=2,first=30")
       ->capture_default_str();
   verb->add_option("--lab", args.lab,
                    "The sealed statement to keep with the run (default: lab.toml)");

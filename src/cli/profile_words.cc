@@ -11,6 +11,7 @@ Result<ProfileOptions> profile_options(std::string_view words) {
     options.inside = false;
     return options;
   }
+  options.most_windows.reset();  // numbers ask for traces; how many, the rules say
   const auto refused = [&](std::string_view word) {
     return Error{Errc::usage,
                  "run: --profile " + clean_text(words, 200) + ": '" + clean_text(word, 80) +
