@@ -54,10 +54,9 @@ bool wants_args(const TraceEvent& event) {
   }
 }
 
-Got read_args(const char*& at, const char* end, TraceEvent& event) {
-  if (at == end) return Got::more;
-  if (*at != '{') return skip_value(at, end);
-  ++at;
+/// The members of an object whose '{' is behind `at`; `read_value` takes the value of each key.
+template <class ReadValue>
+Got read_members(const char*& at, const char* end, ReadValue read_value) {
   for (;;) {
     skip_space(at, end);
     if (at == end) return Got::more;
@@ -78,25 +77,29 @@ Got read_args(const char*& at, const char* end, TraceEvent& event) {
     ++at;
     skip_space(at, end);
     if (at == end) return Got::more;
-    if (key == "correlation") {
-      got = read_integer(at, end, event.correlation);
-    } else if (key == "stream") {
-      got = read_integer(at, end, event.stream);
-    } else if (key == "device") {
-      got = read_integer(at, end, event.device);
-    } else if (key == "In msg nelems") {
-      got = read_integer(at, end, event.elements);
-    } else if (key == "Seq") {
-      got = read_integer(at, end, event.sequence);
-    } else if (key == "Collective name" && *at == '"') {
-      got = read_string(at, end, event.collective);
-    } else if (key == "Process Group Name" && *at == '"') {
-      got = read_string(at, end, event.group);
-    } else {
-      got = skip_value(at, end);
-    }
+    got = read_value(key);
     if (got != Got::ok) return got;
   }
+}
+
+Got read_text(const char*& at, const char* end, std::string_view& out) {
+  return *at == '"' ? read_string(at, end, out) : skip_value(at, end);
+}
+
+Got read_args(const char*& at, const char* end, TraceEvent& event) {
+  if (at == end) return Got::more;
+  if (*at != '{') return skip_value(at, end);
+  ++at;
+  return read_members(at, end, [&](std::string_view key) {
+    if (key == "correlation") return read_integer(at, end, event.correlation);
+    if (key == "stream") return read_integer(at, end, event.stream);
+    if (key == "device") return read_integer(at, end, event.device);
+    if (key == "In msg nelems") return read_integer(at, end, event.elements);
+    if (key == "Seq") return read_integer(at, end, event.sequence);
+    if (key == "Collective name") return read_text(at, end, event.collective);
+    if (key == "Process Group Name") return read_text(at, end, event.group);
+    return skip_value(at, end);
+  });
 }
 
 Got read_phase(const char*& at, const char* end, char& out) {
@@ -104,10 +107,6 @@ Got read_phase(const char*& at, const char* end, char& out) {
   const Got got = *at == '"' ? read_string(at, end, phase) : skip_value(at, end);
   if (got == Got::ok && phase.size() == 1) out = phase[0];
   return got;
-}
-
-Got read_text(const char*& at, const char* end, std::string_view& out) {
-  return *at == '"' ? read_string(at, end, out) : skip_value(at, end);
 }
 
 /// The value of one member of an event.
@@ -135,29 +134,8 @@ Got read_field(std::string_view key, const char*& at, const char* end, TraceEven
 
 Got read_event(const char*& at, const char* end, TraceEvent& event) {
   ++at;
-  for (;;) {
-    skip_space(at, end);
-    if (at == end) return Got::more;
-    if (*at == ',') {
-      ++at;
-      continue;
-    }
-    if (*at == '}') {
-      ++at;
-      return Got::ok;
-    }
-    std::string_view key;
-    Got got = read_string(at, end, key);
-    if (got != Got::ok) return got;
-    skip_space(at, end);
-    if (at == end) return Got::more;
-    if (*at != ':') return Got::bad;
-    ++at;
-    skip_space(at, end);
-    if (at == end) return Got::more;
-    got = read_field(key, at, end, event);
-    if (got != Got::ok) return got;
-  }
+  return read_members(at, end,
+                      [&](std::string_view key) { return read_field(key, at, end, event); });
 }
 
 /// Where the event behind a broken one begins: `{ "ph"`, which is how Kineto begins each.
