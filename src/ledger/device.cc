@@ -61,7 +61,6 @@ DeviceSeen see_devices(const Run& run, const Stretch& steps) {
     ++seen.windows;
     seen.traced_s += length_s;
     seen.exposed_communication_s += inside(window.exposed_communication_s);
-    seen.communicates = seen.communicates || inside(window.communication_s) > 0;
     seen.launch_s += inside(window.launch_s);
     seen.input_s += inside(window.input_s);
     seen.exposed_input_s += inside(window.exposed_input_s);

@@ -18,7 +18,6 @@ struct DeviceSeen {
   // Sums over the traced windows of GPUs; `windows` = 0: there are none.
   std::int64_t windows = 0;
   double traced_s = 0, exposed_communication_s = 0, launch_s = 0, input_s = 0, exposed_input_s = 0;
-  bool communicates = false;  // the traces tell of communication at all
 };
 DeviceSeen see_devices(const Run& run, const Stretch& steps);
 

@@ -118,6 +118,34 @@ void read_log_events(Facts& facts) {
   facts.checkpoint_windows = united(std::move(checkpoints), facts.wall_s);
 }
 
+Timeline timeline_of(const Facts& facts, const StepSeries& series) {
+  Timeline time;
+  time.wall_s = facts.wall_s;
+  time.begin_s = series.begin_s;
+  time.end_s = series.end_s;
+  time.evaluations = facts.evaluation_windows;
+  time.checkpoints = facts.checkpoint_windows;
+  time.ended = facts.ended;
+  return time;
+}
+
+/// Where a rank's arithmetic is shared by threads, the others' waits for a CPU hold it up.
+void note_teams(const Facts& facts, const Stretch& steps, WorkLedger& worked) {
+  const bool several = worked.ranks.size() > 1;
+  const auto led = std::max_element(worked.critical_s.begin(), worked.critical_s.end());
+  for (const auto& held : see_held_ranks(*facts.run, steps)) {
+    for (std::size_t i = 0; i < facts.work.ranks.size(); ++i) {
+      if (facts.work.ranks[i].rank != held.rank) continue;
+      const WorkSplit& main = worked.ranks[i];
+      const double others_queued_s = std::max(0.0, held.queued_s - main.queued_s);
+      const double others_cpu_s = std::max(0.0, held.cpu_s - main.running_s);
+      const bool leads = led - worked.critical_s.begin() == static_cast<std::ptrdiff_t>(i);
+      if (leads) note_team(worked.run, others_queued_s, others_cpu_s, several);
+      note_team(worked.ranks[i], others_queued_s, others_cpu_s, several);
+    }
+  }
+}
+
 /// Stack samples of every rank carry the rows where they cover the steps.
 void use_stacks(Facts& facts) {
   constexpr double kLeastCover = 0.6;
@@ -146,31 +174,15 @@ void use_stacks(Facts& facts) {
   series.end_s = std::clamp(series.end_s, series.begin_s, facts.wall_s);
   WorkInput input;
   input.seen = &facts.work;
-  input.wall_s = facts.wall_s;
-  input.begin_s = series.begin_s;
-  input.end_s = series.end_s;
-  input.evaluations = facts.evaluation_windows;
-  input.checkpoints = facts.checkpoint_windows;
-  input.ended = facts.ended;
+  input.time = timeline_of(facts, series);
   input.devices = facts.device.worked;
   WorkLedger worked = split_by_work(input);
   if (facts.device.worked) {
     const bool several = facts.work.ranks.size() > 1;
     give_to_device(worked.run, facts.device, several);
     for (WorkSplit& rank : worked.ranks) give_to_device(rank, facts.device, several);
-  }
-  const auto led = std::max_element(worked.critical_s.begin(), worked.critical_s.end());
-  for (const auto& held : see_held_ranks(*facts.run, {series.begin_s, series.end_s})) {
-    if (facts.device.worked) break;  // no thread shares the arithmetic
-    for (std::size_t i = 0; i < facts.work.ranks.size(); ++i) {
-      if (facts.work.ranks[i].rank != held.rank) continue;
-      const WorkSplit& main = worked.ranks[i];
-      const double others_queued_s = std::max(0.0, held.queued_s - main.queued_s);
-      const double others_cpu_s = std::max(0.0, held.cpu_s - main.running_s);
-      const bool leads = led - worked.critical_s.begin() == static_cast<std::ptrdiff_t>(i);
-      if (leads) note_team(worked.run, others_queued_s, others_cpu_s, worked.ranks.size() > 1);
-      note_team(worked.ranks[i], others_queued_s, others_cpu_s, worked.ranks.size() > 1);
-    }
+  } else {  // threads share the arithmetic
+    note_teams(facts, {series.begin_s, series.end_s}, worked);
   }
   if (worked.run.covered_s < kLeastCover * (series.end_s - series.begin_s)) return;
   facts.series = std::move(series);
@@ -195,13 +207,8 @@ void use_phases(Facts& facts) {
   }
   PhasesInput input;
   input.rows = &facts.step_rows;
-  input.wall_s = facts.wall_s;
-  input.begin_s = series.begin_s;
-  input.end_s = series.end_s;
-  input.evaluations = facts.evaluation_windows;
-  input.checkpoints = facts.checkpoint_windows;
+  input.time = timeline_of(facts, series);
   input.held = see_held_ranks(*facts.run, facts.stretch);
-  input.ended = facts.ended;
   const auto split = split_by_phases(input);
   if (!split) return;
   facts.series = std::move(series);

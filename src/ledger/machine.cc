@@ -252,4 +252,52 @@ std::vector<RankProcess> see_ranks(const Run& run, const std::string& host) {
   return list;
 }
 
+std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps) {
+  struct Track {
+    std::optional<double> first_s, last_s;  // run-queue delay at the first and last tick inside
+    std::optional<double> first_cpu_s, last_cpu_s;
+    double stopped_s = 0;
+    std::optional<double> seen_s;
+  };
+  std::map<int, Track> tracks;
+  for (const auto& host : hosts_of(run)) {
+    (void)visit_proc(run, host, {"t_s", "role", "rank", "run_delay_s", "cpu_s", "main_state"},
+                     [&](const ProcSample& sample, std::int64_t) {
+                       if (sample.role != "rank" || !std::isfinite(sample.t_s)) return true;
+                       const int rank = sample.rank.value_or(0);
+                       if (tracks.size() >= 4096 && !tracks.contains(rank)) return true;
+                       Track& track = tracks[rank];
+                       const bool inside =
+                           sample.t_s >= steps.from_s && sample.t_s <= steps.to_s + 1;
+                       if (sample.run_delay_s && sample.t_s <= steps.to_s + 1) {
+                         if (sample.t_s <= steps.from_s || !track.first_s) {
+                           track.first_s = sample.run_delay_s;
+                         }
+                         track.last_s = sample.run_delay_s;
+                         if (sample.t_s <= steps.from_s || !track.first_cpu_s) {
+                           track.first_cpu_s = sample.cpu_s;
+                         }
+                         track.last_cpu_s = sample.cpu_s;
+                       }
+                       const bool stopped = sample.main_state == "T" || sample.main_state == "t";
+                       if (inside && stopped && track.seen_s) {
+                         track.stopped_s += sample.t_s - *track.seen_s;
+                       }
+                       track.seen_s = sample.t_s;
+                       return true;
+                     })
+        .ok();
+  }
+  std::vector<RankHeld> held;
+  for (const auto& [rank, track] : tracks) {
+    RankHeld one;
+    one.rank = rank;
+    one.queued_s = std::max(0.0, track.last_s.value_or(0) - track.first_s.value_or(0));
+    one.cpu_s = std::max(0.0, track.last_cpu_s.value_or(0) - track.first_cpu_s.value_or(0));
+    one.stopped_s = track.stopped_s;
+    held.push_back(one);
+  }
+  return held;
+}
+
 }  // namespace rigwise

@@ -60,4 +60,14 @@ std::vector<FileSystemView> see_file_systems(const Run& run, const std::string& 
 
 std::vector<RankProcess> see_ranks(const Run& run, const std::string& host);
 
+/// A rank's process while steps ran, by its rows in watch/HOST.proc.csv.
+struct RankHeld {
+  int rank = 0;
+  double cpu_s = 0;      // of all its threads
+  double queued_s = 0;   // all its threads in a run queue
+  double stopped_s = 0;  // by a signal; by the tick, so to about a second
+};
+
+std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps);
+
 }  // namespace rigwise

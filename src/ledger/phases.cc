@@ -44,26 +44,23 @@ Sums sums_of(const Rows<StepRecord>& rows) {
   return best;
 }
 
-struct Lost {
-  double seconds = 0, sd_s = 0;
-};
-
 /// Threads that share the arithmetic are always on a CPU or in a queue for one, so their number
-/// shows; of what the others than the first waited, half is lost as well (see note_team).
-Lost lost_to_queues(const RankHeld& rank, double steps_s) {
-  constexpr double kOthers = 0.5, kOthers_sd = 0.12;
+/// shows.
+TeamLoss lost_to_queues(const RankHeld& rank, double steps_s) {
   const double threads = steps_s > 0 ? std::max(1.0, (rank.cpu_s + rank.queued_s) / steps_s) : 1;
   const double first_s = rank.queued_s / threads;
-  const double others_s = rank.queued_s - first_s;
-  return {first_s + kOthers * others_s, kOthers_sd * others_s};
+  TeamLoss lost = lost_to_team(rank.queued_s - first_s);
+  lost.seconds += first_s;
+  return lost;
 }
 
 }  // namespace
 
 std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
   constexpr double kLeastShare = 0.9;
+  const Timeline& time = input.time;
   const Sums sums = sums_of(*input.rows);
-  const double room_s = input.end_s - input.begin_s;
+  const double room_s = time.end_s - time.begin_s;
   if (sums.steps < 2 || sums.steps < kLeastShare * sums.entries || sums.step_s > 1.05 * room_s) {
     return std::nullopt;
   }
@@ -72,7 +69,7 @@ std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
   // first waited for it, and that is no wait for the wire.
   double own_s = 0, worst_s = 0, queued_s = 0, stopped_s = 0, team_sd_s = 0;
   for (const auto& rank : input.held) {
-    const Lost lost = lost_to_queues(rank, sums.step_s);
+    const TeamLoss lost = lost_to_queues(rank, sums.step_s);
     const double held_s = lost.seconds + rank.stopped_s;
     if (&rank == &input.held.front()) own_s = held_s;
     if (held_s < worst_s) continue;
@@ -98,10 +95,10 @@ std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
   // What no step holds: evaluations and saves between them.
   double outside_s = std::max(0.0, room_s - sums.step_s);
   const double evaluated_s =
-      std::min(outside_s, overlap_s(input.evaluations, input.begin_s, input.end_s));
+      std::min(outside_s, overlap_s(time.evaluations, time.begin_s, time.end_s));
   outside_s -= evaluated_s;
-  const auto saves = without(input.checkpoints, input.evaluations);
-  const double saved_s = std::min(outside_s, overlap_s(saves, input.begin_s, input.end_s));
+  const auto saves = without(time.checkpoints, time.evaluations);
+  const double saved_s = std::min(outside_s, overlap_s(saves, time.begin_s, time.end_s));
   outside_s -= saved_s;
   give(LedgerClass::evaluation, evaluated_s, "");
   give(LedgerClass::checkpoint, saved_s, "");
@@ -109,13 +106,13 @@ std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
   give(LedgerClass::unexplained,
        std::max(0.0, sums.step_s - compute_s - sums.input_s - sums.sync_s), "inside steps");
   // Before and behind.
-  give(LedgerClass::startup, input.begin_s, "other code");
-  const double last_evaluated_s = overlap_s(input.evaluations, input.end_s, input.wall_s);
-  const double last_saved_s = overlap_s(saves, input.end_s, input.wall_s);
+  give(LedgerClass::startup, time.begin_s, "other code");
+  const double last_evaluated_s = overlap_s(time.evaluations, time.end_s, time.wall_s);
+  const double last_saved_s = overlap_s(saves, time.end_s, time.wall_s);
   give(LedgerClass::evaluation, last_evaluated_s, "");
   give(LedgerClass::checkpoint, last_saved_s, "");
-  give(input.ended ? LedgerClass::teardown : LedgerClass::unexplained,
-       input.wall_s - input.end_s - last_evaluated_s - last_saved_s, "behind the last step");
+  give(time.ended ? LedgerClass::teardown : LedgerClass::unexplained,
+       time.wall_s - time.end_s - last_evaluated_s - last_saved_s, "behind the last step");
   // Each step's phases are rounded by the log to a microsecond or so; what the run queue took is
   // known by the tick of one second at both ends.
   split.of(LedgerClass::startup).add(0, 0.05);
@@ -128,54 +125,6 @@ std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
   }
   split.covered_s = sums.step_s;
   return split;
-}
-
-std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps) {
-  struct Track {
-    std::optional<double> first_s, last_s;  // run-queue delay at the first and last tick inside
-    std::optional<double> first_cpu_s, last_cpu_s;
-    double stopped_s = 0;
-    std::optional<double> seen_s;
-  };
-  std::map<int, Track> tracks;
-  for (const auto& host : hosts_of(run)) {
-    (void)visit_proc(run, host, {"t_s", "role", "rank", "run_delay_s", "cpu_s", "main_state"},
-                     [&](const ProcSample& sample, std::int64_t) {
-                       if (sample.role != "rank" || !std::isfinite(sample.t_s)) return true;
-                       const int rank = sample.rank.value_or(0);
-                       if (tracks.size() >= 4096 && !tracks.contains(rank)) return true;
-                       Track& track = tracks[rank];
-                       const bool inside =
-                           sample.t_s >= steps.from_s && sample.t_s <= steps.to_s + 1;
-                       if (sample.run_delay_s && sample.t_s <= steps.to_s + 1) {
-                         if (sample.t_s <= steps.from_s || !track.first_s) {
-                           track.first_s = sample.run_delay_s;
-                         }
-                         track.last_s = sample.run_delay_s;
-                         if (sample.t_s <= steps.from_s || !track.first_cpu_s) {
-                           track.first_cpu_s = sample.cpu_s;
-                         }
-                         track.last_cpu_s = sample.cpu_s;
-                       }
-                       const bool stopped = sample.main_state == "T" || sample.main_state == "t";
-                       if (inside && stopped && track.seen_s) {
-                         track.stopped_s += sample.t_s - *track.seen_s;
-                       }
-                       track.seen_s = sample.t_s;
-                       return true;
-                     })
-        .ok();
-  }
-  std::vector<RankHeld> held;
-  for (const auto& [rank, track] : tracks) {
-    RankHeld one;
-    one.rank = rank;
-    one.queued_s = std::max(0.0, track.last_s.value_or(0) - track.first_s.value_or(0));
-    one.cpu_s = std::max(0.0, track.last_cpu_s.value_or(0) - track.first_cpu_s.value_or(0));
-    one.stopped_s = track.stopped_s;
-    held.push_back(one);
-  }
-  return held;
 }
 
 }  // namespace rigwise

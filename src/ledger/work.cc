@@ -177,11 +177,12 @@ std::vector<double> Splitter::meetings() const {
     for (std::size_t i = 1; i < rank.spans.size(); ++i) {
       const WorkSpan& span = rank.spans[i];
       if (span.work != Work::optimizer || rank.spans[i - 1].work == Work::optimizer) continue;
-      if (span.from_s > input_.begin_s && span.from_s < input_.end_s) edges.push_back(span.from_s);
+      if (span.from_s > input_.time.begin_s && span.from_s < input_.time.end_s)
+        edges.push_back(span.from_s);
     }
     if (edges.size() > best.size()) best = std::move(edges);
   }
-  std::vector<double> edges = {0, input_.begin_s};
+  std::vector<double> edges = {0, input_.time.begin_s};
   const auto fill_to = [&](double t_s) {
     // Longer stretches without a meeting are cut, so that one rank need not lead all of them.
     while (t_s - edges.back() > 10 * kWindow_s) edges.push_back(edges.back() + 10 * kWindow_s);
@@ -189,13 +190,13 @@ std::vector<double> Splitter::meetings() const {
   };
   if (best.size() < 3) {
     best.clear();
-    for (double t_s = input_.begin_s + kWindow_s; t_s < input_.end_s; t_s += kWindow_s) {
+    for (double t_s = input_.time.begin_s + kWindow_s; t_s < input_.time.end_s; t_s += kWindow_s) {
       best.push_back(t_s);
     }
   }
   for (const double t_s : best) fill_to(t_s);
-  fill_to(input_.end_s);
-  fill_to(input_.wall_s);
+  fill_to(input_.time.end_s);
+  fill_to(input_.time.wall_s);
   return edges;
 }
 
@@ -270,14 +271,14 @@ void Splitter::give_step_work(const WorkSpan& span, std::vector<Given>& out) con
 void Splitter::give_other(const WorkSpan& span, const RankWork& rank,
                           std::vector<Given>& out) const {
   // Names that no table knows: a save or an evaluation that others saw meanwhile explains them.
-  const double saved_s = overlap_s(input_.checkpoints, span.from_s, span.to_s);
+  const double saved_s = overlap_s(input_.time.checkpoints, span.from_s, span.to_s);
   double rest_s = span.length_s();
   if (saved_s > 0) {
     out.push_back({LedgerClass::checkpoint, saved_s, "files were being written"});
     rest_s -= saved_s;
   }
   const double evaluated_s =
-      std::min(rest_s, overlap_s(input_.evaluations, span.from_s, span.to_s));
+      std::min(rest_s, overlap_s(input_.time.evaluations, span.from_s, span.to_s));
   if (evaluated_s > 0) {
     out.push_back({LedgerClass::evaluation, evaluated_s, "as the log says"});
     rest_s -= evaluated_s;
@@ -300,14 +301,15 @@ void Splitter::give(const WorkSpan& span, const RankWork& rank, std::vector<Give
   const auto all = [&](LedgerClass cls, std::string part) {
     out.push_back({cls, length_s, std::move(part)});
   };
-  if (work == Work::checkpoint && span.to_s > input_.begin_s)
+  if (work == Work::checkpoint && span.to_s > input_.time.begin_s)
     return all(LedgerClass::checkpoint, {});
   if (work == Work::evaluation) return all(LedgerClass::evaluation, {});
   const double middle_s = (span.from_s + span.to_s) / 2;
-  if (middle_s < input_.begin_s) return all(LedgerClass::startup, std::string(to_string(work)));
-  if (middle_s > input_.end_s) {
+  if (middle_s < input_.time.begin_s)
+    return all(LedgerClass::startup, std::string(to_string(work)));
+  if (middle_s > input_.time.end_s) {
     const double saved_s = work == Work::python || work == Work::none
-                               ? overlap_s(input_.checkpoints, span.from_s, span.to_s)
+                               ? overlap_s(input_.time.checkpoints, span.from_s, span.to_s)
                                : 0;
     out.push_back({LedgerClass::checkpoint, saved_s, {}});
     out.push_back({LedgerClass::teardown, length_s - saved_s, std::string(to_string(work))});
@@ -350,7 +352,7 @@ void Splitter::note(const RankWork& rank, const WorkSpan& span, bool evaluates,
     const WorkSpan part = cut(span, edges[slot], edges[slot + 1]);
     if (!(part.length_s() > 0)) continue;
     given.clear();
-    if (evaluates && part.from_s >= input_.begin_s && part.to_s <= input_.end_s) {
+    if (evaluates && part.from_s >= input_.time.begin_s && part.to_s <= input_.time.end_s) {
       given.push_back({LedgerClass::evaluation, part.length_s(), "forward passes alone"});
     } else {
       give(part, rank, given);
@@ -364,7 +366,7 @@ void Splitter::note(const RankWork& rank, const WorkSpan& span, bool evaluates,
           std::min(1.0, one.seconds / part.length_s());
       split.parts[one.cls][one.part] += one.seconds;
     }
-    if (part.from_s >= input_.begin_s && part.to_s <= input_.end_s) {
+    if (part.from_s >= input_.time.begin_s && part.to_s <= input_.time.end_s) {
       slice.covered_s += part.length_s();
       if (is_step_work(span.work)) {
         slice.running_s += part.running_s, slice.queued_s += part.queued_s;
@@ -375,6 +377,10 @@ void Splitter::note(const RankWork& rank, const WorkSpan& span, bool evaluates,
 }
 
 void add(const Slice& slice, WorkSplit& split) {
+  for (std::size_t c = 0; c < kClasses; ++c) {
+    split.shares[c].seconds += slice.seconds[c];
+    split.shares[c].variance += slice.variance[c];
+  }
   split.asleep_in_compute_s += slice.asleep_s;
   split.covered_s += slice.covered_s;
   split.running_s += slice.running_s;
@@ -396,11 +402,7 @@ void Splitter::follow_critical_path(WorkLedger& ledger,
       if (slice.seconds[sync] < least_s) least_s = slice.seconds[sync], leader = r;
     }
     const Slice& slice = slices[leader][slot];
-    for (std::size_t c = 0; c < kClasses; ++c) {
-      ledger.run.shares[c].seconds += slice.seconds[c];
-      ledger.run.shares[c].variance += slice.variance[c];
-      ledger.critical_s[leader] += slice.seconds[c];
-    }
+    for (const double seconds : slice.seconds) ledger.critical_s[leader] += seconds;
     add(slice, ledger.run);
   }
   // What a class is made of: of the ranks that led, by how long they did.
@@ -435,29 +437,23 @@ WorkLedger Splitter::run() {
     for (std::size_t i = 0; i < rank.spans.size(); ++i) {
       note(rank, rank.spans[i], lone[i], edges, own, split);
     }
-    for (const auto& slice : own) {
-      for (std::size_t c = 0; c < kClasses; ++c) {
-        split.shares[c].seconds += slice.seconds[c];
-        split.shares[c].variance += slice.variance[c];
-      }
-      add(slice, split);
-    }
+    for (const auto& slice : own) add(slice, split);
   }
   if (!slices.empty()) follow_critical_path(ledger, slices);
   for (WorkSplit& split : ledger.ranks) add_method_error(split);
   add_method_error(ledger.run);
   // Before the first rank's process and after the last one's: the launcher's time.
   const auto close = [&](WorkSplit& split, double first_s, double last_s) {
-    split.of(LedgerClass::startup).add(std::min(first_s, input_.begin_s));
-    if (last_s >= input_.end_s) {
-      split.of(input_.ended ? LedgerClass::teardown : LedgerClass::unexplained)
-          .add(input_.wall_s - last_s);
+    split.of(LedgerClass::startup).add(std::min(first_s, input_.time.begin_s));
+    if (last_s >= input_.time.end_s) {
+      split.of(input_.time.ended ? LedgerClass::teardown : LedgerClass::unexplained)
+          .add(input_.time.wall_s - last_s);
     }
     double sum_s = 0;
     for (const auto& share : split.shares) sum_s += share.seconds;
-    split.of(LedgerClass::unexplained).add(std::max(0.0, input_.wall_s - sum_s));
+    split.of(LedgerClass::unexplained).add(std::max(0.0, input_.time.wall_s - sum_s));
   };
-  double first_s = input_.wall_s, last_s = 0;
+  double first_s = input_.time.wall_s, last_s = 0;
   for (std::size_t r = 0; r < slices.size(); ++r) {
     const auto& spans = input_.seen->ranks[r].spans;
     if (spans.empty()) continue;
@@ -475,24 +471,28 @@ WorkLedger split_by_work(const WorkInput& input) {
   return Splitter(input).run();
 }
 
-void note_team(WorkSplit& split, double others_queued_s, double others_cpu_s, bool several) {
-  // A team: the other threads do a good part of the work. Fewer are helpers, whose waits hold up
-  // nobody.
-  const double team = several ? 0.8 : 0.3;  // threads that carry gradients to other ranks are none
+TeamLoss lost_to_team(double others_queued_s) {
   // Of two threads' waits, part falls on the same moments: between half a second (both at once)
   // and a second is lost for a second of the second thread's. On two cores with one and two
   // others' programs it was 0.5.
   constexpr double kLost = 0.5, kLost_sd = 0.12;
+  return {kLost * others_queued_s, kLost_sd * others_queued_s};
+}
+
+void note_team(WorkSplit& split, double others_queued_s, double others_cpu_s, bool several) {
+  // A team: the other threads do a good part of the work. Fewer are helpers, whose waits hold up
+  // nobody.
+  const double team = several ? 0.8 : 0.3;  // threads that carry gradients to other ranks are none
   if (split.running_s <= 0 || others_cpu_s < team * split.running_s) return;
   Share& compute = split.of(LedgerClass::compute);
-  const double lost_s = std::min({kLost * others_queued_s, 0.9 * split.running_s, compute.seconds});
+  const TeamLoss lost = lost_to_team(others_queued_s);
+  const double lost_s = std::min({lost.seconds, 0.9 * split.running_s, compute.seconds});
   if (lost_s <= 0) return;
   compute.seconds -= lost_s;
   split.of(LedgerClass::host).seconds += lost_s;
   split.parts[LedgerClass::host]["its other threads waiting for a CPU"] += lost_s;
-  const double sd_s = kLost_sd * others_queued_s;
-  compute.variance += sd_s * sd_s;
-  split.of(LedgerClass::host).variance += sd_s * sd_s;
+  compute.variance += lost.sd_s * lost.sd_s;
+  split.of(LedgerClass::host).variance += lost.sd_s * lost.sd_s;
 }
 
 }  // namespace rigwise

@@ -93,12 +93,17 @@ WorkSeen see_work(const Run& run);
 /// the end of the last optimizer step. Empty where no rank ever went backward.
 std::optional<Window> trained_by_stacks(const WorkSeen& seen);
 
-struct WorkInput {
-  const WorkSeen* seen = nullptr;
+/// What the log and the file system say of the run's time.
+struct Timeline {
   double wall_s = 0;
   double begin_s = 0, end_s = 0;                           // first step's begin, last step's end
-  std::vector<Window> evaluations = {}, checkpoints = {};  // united; by log and file system
-  bool ended = true;
+  std::vector<Window> evaluations = {}, checkpoints = {};  // united
+  bool ended = true;  // false: running or torn, the tail is no teardown
+};
+
+struct WorkInput {
+  const WorkSeen* seen = nullptr;
+  Timeline time = {};
   bool devices = false;  // GPUs did the arithmetic: the main thread's seconds are not theirs
 };
 
@@ -121,6 +126,12 @@ struct WorkLedger {
   std::vector<double> critical_s = {};  // how long each rank was the one that the others waited for
 };
 WorkLedger split_by_work(const WorkInput& input);
+
+/// What the arithmetic lost while the other threads of a team stood in a run queue.
+struct TeamLoss {
+  double seconds = 0, sd_s = 0;
+};
+TeamLoss lost_to_team(double others_queued_s);
 
 /// Arithmetic that a team of threads shares waits for the slowest of them: where the others stood
 /// in a run queue, the main thread spun. `others_queued_s` and `others_cpu_s` are theirs, together,
