@@ -96,7 +96,6 @@ class StackClassifier {
   struct Verdict {
     std::string_view work = {};  // empty: the frame says nothing
     bool whole = false;
-    bool user = false;
   };
   [[nodiscard]] Verdict verdict_of(const PythonCode& code) const;
 

@@ -256,13 +256,13 @@ StackClassifier::Verdict StackClassifier::verdict_of(const PythonCode& code) con
   for (const auto& pattern : patterns_) {
     if (!file_matches(pattern.file, code.file)) continue;
     if (!function_matches(pattern.function, name)) continue;
-    return {pattern.work, pattern.whole, false};
+    return {pattern.work, pattern.whole};
   }
   for (const auto& rule : kRules) {
     if (!function_matches(rule.function, name) || !file_matches(rule.file, code.file)) continue;
-    return {rule.work, rule.reach == StackReach::whole, false};
+    return {rule.work, rule.reach == StackReach::whole};
   }
-  return {{}, false, is_user_code(code.file)};
+  return {};
 }
 
 std::string_view StackClassifier::work_of(std::span<const PythonFrame> innermost_first) {

@@ -29,9 +29,9 @@ std::string out_folder(const std::vector<std::string>& argv) {
 
 }  // namespace
 
-EngineSteps engine_steps(const std::vector<std::string>& argv, const std::string& cwd,
-                         double start_unix_s, std::int64_t first_step, double t_s) {
-  EngineSteps found;
+std::vector<StepRecord> engine_steps(const std::vector<std::string>& argv, const std::string& cwd,
+                                     double start_unix_s, std::int64_t first_step, double t_s) {
+  std::vector<StepRecord> found;
   const std::string folder = out_folder(argv);
   if (folder.empty()) return found;
   const auto path = std::filesystem::path(cwd) / folder / "log.jsonl";
@@ -45,7 +45,7 @@ EngineSteps engine_steps(const std::vector<std::string>& argv, const std::string
   const auto keep = [&](LogBatch& some) {
     for (StepRecord& step : some.steps) {
       const bool phased = step.step_time_s && step.input_s && step.step;
-      if (phased && *step.step >= first_step) found.steps.push_back(std::move(step));
+      if (phased && *step.step >= first_step) found.push_back(std::move(step));
     }
   };
   keep(batch);

@@ -11,15 +11,12 @@
 
 namespace rigwise {
 
-struct EngineSteps {
-  std::vector<StepRecord> steps = {};  // t_s says nothing; log_file is kEngineLog
-};
 inline constexpr const char* kEngineLog = "OUT/log.jsonl";
 
 /// Steps from `first_step` on out of the file that `argv` (rigwise-engine train --out DIR …) names,
 /// if it was written since `start_unix_s`. Nothing where the command is another one, or the file is
-/// not there.
-EngineSteps engine_steps(const std::vector<std::string>& argv, const std::string& cwd,
-                         double start_unix_s, std::int64_t first_step, double t_s);
+/// not there. Their t_s says nothing; their log_file is kEngineLog.
+std::vector<StepRecord> engine_steps(const std::vector<std::string>& argv, const std::string& cwd,
+                                     double start_unix_s, std::int64_t first_step, double t_s);
 
 }  // namespace rigwise

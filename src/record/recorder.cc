@@ -636,10 +636,9 @@ void Recorder::finish() {
     note_batch(stream->reader.finish(t_s), t_s);
   }
   if (launch_.out.terminal && first_step_) {
-    const EngineSteps own =
-        engine_steps(launch_.argv, cwd_, launch_.start_unix_s, *first_step_, t_s);
-    for (const StepRecord& step : own.steps) writer_->append(step);
-    if (!own.steps.empty()) info_.untimed.emplace_back(kEngineLog);
+    const auto own = engine_steps(launch_.argv, cwd_, launch_.start_unix_s, *first_step_, t_s);
+    for (const StepRecord& step : own) writer_->append(step);
+    if (!own.empty()) info_.untimed.emplace_back(kEngineLog);
   }
   note_host(sampler_->tick(now_s()));
   stacks_->stop();
