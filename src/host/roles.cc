@@ -172,6 +172,7 @@ std::vector<RoleOutput> decide_roles(const std::vector<RoleInput>& processes) {
       const auto p = static_cast<std::size_t>(parent);
       rank_above[i] = candidate[p] ? parent : rank_above[p];
     }
+    if (process.left_behind) continue;
     if (process.kind == CommandKind::launcher || started_ranks[i]) out[i].role = "launcher";
     if (started_ranks[i]) continue;
     if (process.joined || (parent >= 0 && started_ranks[static_cast<std::size_t>(parent)])) {

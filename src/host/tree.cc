@@ -363,10 +363,17 @@ void ProcessTree::assign_roles() {
     }
   }
   std::vector<RoleInput> inputs;
-  for (const Member* member : order) {
+  for (Member* member : order) {
     RoleInput input;
     const auto parent = index.find(member->ppid);
-    if (parent != index.end() && member->ppid != member->pid) input.parent = parent->second;
+    if (parent != index.end() && member->ppid != member->pid) {
+      input.parent = parent->second;
+      const CommandKind above = inputs[static_cast<std::size_t>(input.parent)].kind;
+      member->had_trainer = above == CommandKind::python || above == CommandKind::launcher;
+    } else {
+      // multiprocessing's resource tracker outlives the program by a moment, for one.
+      input.left_behind = member->had_trainer && member->role == "other";
+    }
     input.kind = command_kind(member->argv);
     input.comm = member->comm;
     input.argv = &member->argv;

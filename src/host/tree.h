@@ -77,6 +77,7 @@ class ProcessTree {
     bool started_ranks = false;  // its children are ranks, it is none; so after their end
     bool joined = false;         // talks to others of its family as ranks do
     int family_looks = 0;        // how often its children were looked at for that
+    bool had_trainer = false;    // its parent was a Python or a launcher, when it had one here
     bool alive = true;
   };
   struct Seen {
@@ -149,6 +150,7 @@ struct RoleInput {
   bool settled = false;        // seen often enough not to be a passing helper
   bool started_ranks = false;  // known to have started ranks that have ended since
   bool joined = false;         // connected with its siblings or parent as ranks are (host/peers.h)
+  bool left_behind = false;    // was a helper of a Python or a launcher that has ended
 };
 struct RoleOutput {
   std::string_view role = "other";

@@ -34,8 +34,30 @@ if __name__ == "__main__":
     for child in children: child.join()
 """
 
+# A helper that the program leaves behind; the real one, multiprocessing's resource tracker, does so for a moment.
+LEAVES = """
+import subprocess, sys, time
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3)"])
+end, step = time.monotonic() + 2, 0
+while time.monotonic() < end:
+    step += sum(range(2000)) > 0
+    if step % 300 == 0: print({'loss': 1.0, 'step': step}, flush=True)
+"""
+
 
 class Spawned(RecordTest):
+    def test_a_helper_left_behind_is_no_rank(self):
+        recorded = self.run_recorded([PYTHON, "-c", LEAVES])
+        self.assertEqual(recorded.returncode, 0, recorded.stderr)
+        run_dir = self.the_run()
+        roles = {}
+        for table in glob.glob(os.path.join(run_dir, "watch", "*.proc.csv")):
+            with open(table, newline="") as rows:
+                for row in csv.DictReader(rows):
+                    roles.setdefault(row["pid"], set()).add(row["role"])
+        self.assertEqual(sorted(roles.values(), key=sorted), [{"other"}, {"rank"}])
+        self.assertEqual(self.show(run_dir)["ranks_trained"], 1)
+
     def roles(self, how, joined):
         path = os.path.join(self.folder, "train.py")
         with open(path, "w") as text:

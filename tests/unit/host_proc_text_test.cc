@@ -245,6 +245,9 @@ TEST(HostRoles, RanksThatTheProgramStartedItself) {
   alone.started_ranks = true;  // they have ended
   EXPECT_EQ(roles_of({alone, process(0, kTracker)}), "launcher other");
   EXPECT_EQ(roles_of({alone, joined(process(0, kSpawn))}), "launcher rank");
+  RoleInput tracker = process(-1, kTracker);
+  tracker.left_behind = true;  // the program has ended before it
+  EXPECT_EQ(roles_of({tracker}), "other");
   // The parent trains too.
   EXPECT_EQ(roles_of({joined(process(-1, kTrain)), joined(process(0, kTrain))}), "rank rank");
   // A number that all inherited is nobody's.
