@@ -28,7 +28,8 @@ Cut cut_at_dashes(int argc, char** argv) {
   Cut cut;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (word == "--" && cut.head.size() > 0 && cut.head[0] == "compare") {
+    if (word == "--" && !cut.head.empty() &&
+        (cut.head[0] == "compare" || cut.head[0] == "ledger")) {
       cut.head.emplace_back("--against");  // behind it stand names, and flags may follow them
     } else if (!cut.found && word == "--") {
       cut.found = true;
@@ -219,19 +220,49 @@ Verb add_ledger(CLI::App& app, LedgerArgs& args, std::string& fail_on) {
   CLI::App* verb =
       app.add_subcommand("ledger", "Where the seconds of a run went, summing to its wall time");
   common(verb, args);
-  verb->add_option("NAME", args.name, "Name, id or folder of the run (its latest one)");
+  verb->add_option("NAME", args.names, "Name, id or folder of the run (its latest one)");
+  verb->add_option(
+          "--against", args.against,
+          "Which rows a change moved: runs with the change; `--` stands for it, and a name "
+          "for all runs of that name")
+      ->expected(0, -1);
   verb->add_option("--trace", args.traces,
                    "Traces of torch.profiler, one or one a rank, instead of a run")
       ->type_name("FILE");
   verb->add_option("--fail-on", fail_on, "Exit 4 at a finding this severe or worse")
       ->check(CLI::IsMember({"info", "notice", "warning", "critical"}));
-  example(verb, "rigwise ledger two-gpu");
-  return {verb, [&args, &fail_on](const Cut&) -> std::variant<Args, int> {
-            if (args.name.empty() == args.traces.empty()) {
-              return args.name.empty()
+  verb->add_option("--flame", args.flame,
+                   "Write the run's Python stack samples as a flame graph: FILE.svg, or FILE.json "
+                   "for speedscope.app")
+      ->type_name("FILE");
+  example(verb,
+          "rigwise ledger two-gpu\n  rigwise ledger single -- two-gpu\n"
+          "  rigwise ledger two-gpu --flame two-gpu.svg");
+  return {verb, [verb, &args, &fail_on](const Cut&) -> std::variant<Args, int> {
+            std::erase(args.against, "");  // what CLI11 makes of a bare --against
+            const bool two_sides = verb->count("--against") > 0;
+            if (two_sides && (args.names.empty() || args.against.empty())) {
+              return usage("ledger A -- B needs runs on both sides",
+                           "rigwise ledger single -- two-gpu");
+            }
+            if (args.names.empty() == args.traces.empty()) {
+              return args.names.empty()
                          ? usage("ledger: which run?", "rigwise runs list shows their names")
                          : usage("ledger: a run or traces, not both",
                                  "rigwise ledger --trace trace.json");
+            }
+            if (two_sides && !fail_on.empty()) {
+              return usage("ledger A -- B has no findings to --fail-on",
+                           "rigwise ledger NAME --fail-on " + fail_on);
+            }
+            if (args.flame && (two_sides || !fail_on.empty() || !args.traces.empty())) {
+              return usage("--flame is of one run, and prints no ledger",
+                           "rigwise ledger NAME --flame FILE.svg");
+            }
+            if (!two_sides && args.names.size() > 1) {
+              return usage("ledger: one run at a time, or two sides with -- between them",
+                           "rigwise ledger " + clean_text(args.names[0], 80) + " -- " +
+                               clean_text(args.names[1], 80));
             }
             for (const auto severity :
                  {Severity::info, Severity::notice, Severity::warning, Severity::critical}) {

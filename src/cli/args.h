@@ -57,8 +57,10 @@ struct ReadArgs : Common {
   int rows = 12;  // of the table; 0: all
 };
 struct LedgerArgs : Common {
-  std::string name = {};
-  std::vector<std::string> traces = {};  // --trace: files of torch.profiler, instead of a run
+  std::vector<std::string> names = {};    // one; with `against`: those of side A
+  std::vector<std::string> against = {};  // side B
+  std::vector<std::string> traces = {};   // --trace: files of torch.profiler, instead of a run
+  std::optional<std::string> flame = {};  // file to write
   std::optional<Severity> fail_on = {};
 };
 struct CompareArgs : Common {

@@ -130,15 +130,16 @@ std::vector<std::string> align_decimals(const std::vector<std::string>& cells) {
   std::size_t whole = 0, fraction = 0;
   for (const std::string& cell : cells) {
     Parts p;
-    const std::size_t digits = std::min(cell.find_first_not_of("<0123456789"), cell.size());
-    if (digits == 0) {
+    const std::size_t sign = cell.starts_with("−") ? std::string_view("−").size() : 0;
+    const std::size_t digits = std::min(cell.find_first_not_of("<+0123456789", sign), cell.size());
+    if (digits == sign) {
       p.rest = cell;
     } else {
       p.whole = cell.substr(0, digits);
       const std::size_t end = std::min(cell.find(' '), cell.size());
       p.fraction = cell.substr(digits, end - digits);
       if (end < cell.size()) p.rest = cell.substr(end);
-      whole = std::max(whole, p.whole.size());
+      whole = std::max(whole, display_width(p.whole));
       fraction = std::max(fraction, p.fraction.size());
     }
     parts.push_back(std::move(p));
