@@ -21,7 +21,7 @@ MAY_INCLUDE = {
     "report": {"base", "run"},
 }
 # Public headers that hold result types only, open to modules beyond their own (design: "result types").
-RESULT_TYPES = {"ledger": {"compare", "decide", "report"}, "compare": {"decide", "report"}, "decide": {"report"},
+RESULT_TYPES = {"ledger": {"compare", "decide", "report"}, "compare": {"decide", "report"}, "decide": {"report"}, "triage": {"report"},
                 "plan": {"decide", "report"}, "stats": set()}
 HEADER_OF = {"result": "base", "units": "base", "finding": "run", "captured": "host", "logs_stores": "logs",
              "import": "record", "stacks": "profile", "kineto": "profile", "trace": "profile", "nccl": "profile", "change": "ledger", "flame": "report"}

@@ -1,0 +1,138 @@
+// Triage: the lines that a failed run left behind → where it failed, and the first line that says
+// so.
+//
+// Signatures are data (data/failures.csv): what a line means is a role and a layer, never the
+// severity word that it carries. Which of the lines is the cause is decided by role, time, rank and
+// by what came after it; launchers' tables are read for process ids and exit codes only.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rigwise/result.h"
+
+namespace rigwise {
+
+enum class FailureLayer {
+  launcher,
+  rendezvous_network,
+  user_config,
+  driver,
+  framework_env,
+  user_code,
+  checkpoint,
+  hardware_fault,
+  host_oom,
+  gpu_oom,
+  gpu_runtime,
+  storage_io_permission,
+  storage_space,
+  topology_p2p,
+  data_pipeline,
+  collective_timeout,
+  numerics,
+  none,  // nothing to mend: healthy, recovered, or stopped on purpose
+};
+std::string_view to_string(FailureLayer layer);
+std::optional<FailureLayer> failure_layer(std::string_view name);
+
+/// What a line that bears a signature is.
+enum class Role {
+  root,          // can be the cause of the end
+  confirmation,  // a record of the kernel, a scheduler or the host: the cause where it fits
+  cascade,       // what a rank says when another has gone; its layer counts where nothing else is
+  teardown,      // what a launcher says while it ends: exit codes, signals, tables
+  stop,          // somebody ended the run on purpose
+  advice,        // warns or explains, and ends nothing
+  progress,      // the training was alive here
+  finish,        // it came to its own end
+};
+std::optional<Role> role_of(std::string_view name);
+
+struct Signature {
+  std::string id = {};
+  Role role = Role::root;
+  FailureLayer layer = FailureLayer::none;
+  std::string pattern = {};  // pieces of a line in their order, with '*' for anything between them,
+                             // {rank} and {pid} for the number of whom the line speaks, {self} for
+                             // the rank that speaks
+  std::string within = {};   // if given: in a frame of the traceback that the line ends
+  std::string advice = {};   // one change to try
+  std::string confirms = {};
+  std::string source = {};
+};
+
+/// The table, and the automaton that finds its lines.
+class Signatures {
+ public:
+  /// rigwise's own table.
+  static const Signatures& built_in();
+  /// Rows of a table as data/failures.csv has it, behind those of `base`, which they come before in
+  /// a choice. Errors: malformed (the line).
+  static Result<Signatures> parse(std::string_view csv, const Signatures* base = nullptr);
+  Signatures();
+  Signatures(Signatures&&) noexcept;
+  Signatures& operator=(Signatures&&) noexcept;
+  ~Signatures();
+
+  [[nodiscard]] const std::vector<Signature>& all() const;
+  struct Match {
+    const Signature* signature = nullptr;
+    std::optional<int> rank = {}, self = {}, pid = {};  // as the pattern took them from the line
+  };
+  /// The first signature of the table that a line bears; `frames` is the traceback above it.
+  [[nodiscard]] std::optional<Match> match(std::string_view line,
+                                           std::string_view frames = {}) const;
+
+ private:
+  struct Automaton;
+  std::vector<Signature> signatures_;
+  std::unique_ptr<Automaton> automaton_;
+};
+
+struct FailureLine {
+  std::string file = {};
+  std::int64_t line = 0;  // 1-based
+  std::string text = {};
+};
+
+/// Later lines that follow from the cause, of one kind.
+struct Consequence {
+  std::string what = {};  // "peers closed their connections"
+  std::int64_t lines = 0;
+  std::vector<int> ranks = {};
+};
+
+struct Failure {
+  FailureLayer layer = FailureLayer::none;
+  std::optional<FailureLine> first_meaningful = {};
+  std::optional<int> rank = {};  // that failed first; empty: all, none, or not known
+  std::string host = {};
+  std::string signature = {};  // id of the row that named it; empty: an exception of no row
+  double confidence = 0;       // 0..1
+  std::string why = {};        // this line, and not another
+  std::optional<FailureLayer> runner_up = {};
+  std::optional<FailureLine> runner_up_line = {};
+  std::vector<Consequence> consequences = {};
+  std::string advice = {};
+  std::string confirms = {};
+  bool failed = false;  // something ended badly, whether or not its cause is known
+};
+
+/// One log, whole. Bytes of any kind.
+struct FailureLog {
+  std::string file = {};
+  std::string_view text = {};
+  std::optional<int> rank = {};  // where the file itself is one rank's
+  std::string host = {};
+};
+
+/// Never fails: what cannot be read as a log has no lines. Cost: linear in the bytes.
+Failure triage(const std::vector<FailureLog>& logs, const Signatures& signatures);
+
+}  // namespace rigwise
