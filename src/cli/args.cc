@@ -216,6 +216,19 @@ Verb add_read(CLI::App& app, ReadArgs& args) {
   return {verb, [&args](const Cut&) { return args; }};
 }
 
+void fail_on_option(CLI::App* verb, std::string& fail_on) {
+  verb->add_option("--fail-on", fail_on, "Exit 4 at a finding this severe or worse")
+      ->check(CLI::IsMember({"info", "notice", "warning", "critical"}));
+}
+
+std::optional<Severity> severity_of(const std::string& word) {
+  for (const auto severity :
+       {Severity::info, Severity::notice, Severity::warning, Severity::critical}) {
+    if (word == to_string(severity)) return severity;
+  }
+  return {};
+}
+
 Verb add_ledger(CLI::App& app, LedgerArgs& args, std::string& fail_on) {
   CLI::App* verb =
       app.add_subcommand("ledger", "Where the seconds of a run went, summing to its wall time");
@@ -229,8 +242,7 @@ Verb add_ledger(CLI::App& app, LedgerArgs& args, std::string& fail_on) {
   verb->add_option("--trace", args.traces,
                    "Traces of torch.profiler, one or one a rank, instead of a run")
       ->type_name("FILE");
-  verb->add_option("--fail-on", fail_on, "Exit 4 at a finding this severe or worse")
-      ->check(CLI::IsMember({"info", "notice", "warning", "critical"}));
+  fail_on_option(verb, fail_on);
   verb->add_option("--flame", args.flame,
                    "Write the run's Python stack samples as a flame graph: FILE.svg, or FILE.json "
                    "for speedscope.app")
@@ -264,10 +276,28 @@ Verb add_ledger(CLI::App& app, LedgerArgs& args, std::string& fail_on) {
                            "rigwise ledger " + clean_text(args.names[0], 80) + " -- " +
                                clean_text(args.names[1], 80));
             }
-            for (const auto severity :
-                 {Severity::info, Severity::notice, Severity::warning, Severity::critical}) {
-              if (fail_on == to_string(severity)) args.fail_on = severity;
-            }
+            args.fail_on = severity_of(fail_on);
+            return args;
+          }};
+}
+
+Verb add_triage(CLI::App& app, TriageArgs& args, std::string& fail_on) {
+  CLI::App* verb = app.add_subcommand(
+      "triage",
+      "The first meaningful error of a failed run, its layer and rank, one change to try");
+  common(verb, args);
+  verb->add_option(
+          "NAME", args.names,
+          "A run (its latest one), or log files and folders: of ranks, launchers, the kernel, a "
+          "scheduler")
+      ->required();
+  verb->add_option("--signatures", args.signatures,
+                   "Signatures of your own, in the columns of data/failures.csv; they go first")
+      ->type_name("FILE");
+  fail_on_option(verb, fail_on);
+  example(verb, "rigwise triage two-gpu\n  rigwise triage rank*.log dmesg.txt");
+  return {verb, [&args, &fail_on](const Cut&) {
+            args.fail_on = severity_of(fail_on);
             return args;
           }};
 }
@@ -443,17 +473,24 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
   RunsArgs runs;
   ReadArgs read;
   LedgerArgs ledger;
+  TriageArgs triage;
   CompareArgs compare;
   InitArgs init;
   DecideArgs decide;
   ProbeArgs probe;
   DemoArgs demo;
   std::string fail_on, start;
-  const std::vector<Verb> verbs = {add_demo(app, demo),       add_init(app, init),
-                                   add_run(app, run),         add_attach(app, attach),
-                                   add_stacks(app, stacks),   add_runs(app, runs, start),
-                                   add_read(app, read),       add_ledger(app, ledger, fail_on),
-                                   add_compare(app, compare), add_probe(app, probe),
+  const std::vector<Verb> verbs = {add_demo(app, demo),
+                                   add_init(app, init),
+                                   add_run(app, run),
+                                   add_attach(app, attach),
+                                   add_stacks(app, stacks),
+                                   add_runs(app, runs, start),
+                                   add_read(app, read),
+                                   add_ledger(app, ledger, fail_on),
+                                   add_triage(app, triage, fail_on),
+                                   add_compare(app, compare),
+                                   add_probe(app, probe),
                                    add_decide(app, decide)};
 
   behind_the_verb(cut.head);

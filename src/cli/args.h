@@ -63,6 +63,11 @@ struct LedgerArgs : Common {
   std::optional<std::string> flame = {};  // file to write
   std::optional<Severity> fail_on = {};
 };
+struct TriageArgs : Common {
+  std::vector<std::string> names = {};  // log files and folders of them, or one run
+  std::optional<std::string> signatures = {};
+  std::optional<Severity> fail_on = {};
+};
 struct CompareArgs : Common {
   std::vector<std::string> a = {}, b = {};
   std::optional<std::string> factor = {};
@@ -94,7 +99,7 @@ struct DemoArgs : Common {
 };
 
 using Args = std::variant<RunArgs, AttachArgs, StacksArgs, RunsArgs, ReadArgs, LedgerArgs,
-                          CompareArgs, InitArgs, DecideArgs, ProbeArgs, DemoArgs>;
+                          TriageArgs, CompareArgs, InitArgs, DecideArgs, ProbeArgs, DemoArgs>;
 
 /// What to do, or the exit code after help, version or an error was printed.
 std::variant<Args, int> parse_args(int argc, char** argv);

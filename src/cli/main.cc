@@ -92,6 +92,7 @@ int dispatch(const Args& args) {
     int operator()(const RunsArgs& a) const { return cmd_runs(a); }
     int operator()(const ReadArgs& a) const { return cmd_read(a); }
     int operator()(const LedgerArgs& a) const { return cmd_ledger(a); }
+    int operator()(const TriageArgs& a) const { return cmd_triage(a); }
     int operator()(const CompareArgs& a) const { return cmd_compare(a); }
     int operator()(const InitArgs& a) const { return cmd_init(a); }
     int operator()(const DecideArgs& a) const { return cmd_decide(a); }

@@ -20,6 +20,7 @@ int cmd_import(const RunsArgs& args);  // runs import
 int cmd_read(const ReadArgs& args);
 int cmd_ledger(const LedgerArgs& args);
 int cmd_trace(const LedgerArgs& args);  // ledger --trace
+int cmd_triage(const TriageArgs& args);
 int cmd_compare(const CompareArgs& args);
 int cmd_init(const InitArgs& args);
 int cmd_decide(const DecideArgs& args);
