@@ -438,6 +438,31 @@ Verb add_probe(CLI::App& app, ProbeArgs& args) {
           }};
 }
 
+Verb add_plan(CLI::App& app, PlanArgs& args) {
+  CLI::App* verb = app.add_subcommand(
+      "plan", "Will it fit, how fast, how hot: predictions with intervals, and their score");
+  common(verb, args);
+  verb->add_option("ACTION", args.words,
+                   "score FILE.jsonl: predict published cases and show the error");
+  example(verb, "rigwise plan score cases.jsonl");
+  return {verb, [&args](const Cut&) -> std::variant<Args, int> {
+            if (args.words.empty()) {
+              return usage("plan: what?", "rigwise plan score cases.jsonl");
+            }
+            args.action = args.words[0];
+            args.words.erase(args.words.begin());
+            if (args.action != "score") {
+              const auto near = nearest_name(args.action, {"score"});
+              return usage("plan: unknown action '" + clean_text(args.action, 80) + "'",
+                           near ? "did you mean '" + *near + "'?" : "actions: score");
+            }
+            if (args.words.size() != 1) {
+              return usage("plan score: one file of cases", "rigwise plan score cases.jsonl");
+            }
+            return args;
+          }};
+}
+
 Verb add_demo(CLI::App& app, DemoArgs& args) {
   CLI::App* verb =
       app.add_subcommand("demo", "The whole story on this machine: one process against two");
@@ -478,6 +503,7 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
   InitArgs init;
   DecideArgs decide;
   ProbeArgs probe;
+  PlanArgs plan;
   DemoArgs demo;
   std::string fail_on, start;
   const std::vector<Verb> verbs = {add_demo(app, demo),
@@ -491,6 +517,7 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
                                    add_triage(app, triage, fail_on),
                                    add_compare(app, compare),
                                    add_probe(app, probe),
+                                   add_plan(app, plan),
                                    add_decide(app, decide)};
 
   behind_the_verb(cut.head);

@@ -93,13 +93,18 @@ struct ProbeArgs : Common {
   double limit_s = 0;  // of `limit`
   double loss_tolerance = 1e-4;
 };
+struct PlanArgs : Common {
+  std::string action = "options";       // options, memory, score
+  std::vector<std::string> words = {};  // score: the file
+};
 struct DemoArgs : Common {
   std::optional<std::string> dir = {}, model = {}, workload = {};
   int runs_a_side = 3;
 };
 
-using Args = std::variant<RunArgs, AttachArgs, StacksArgs, RunsArgs, ReadArgs, LedgerArgs,
-                          TriageArgs, CompareArgs, InitArgs, DecideArgs, ProbeArgs, DemoArgs>;
+using Args =
+    std::variant<RunArgs, AttachArgs, StacksArgs, RunsArgs, ReadArgs, LedgerArgs, TriageArgs,
+                 CompareArgs, InitArgs, DecideArgs, ProbeArgs, PlanArgs, DemoArgs>;
 
 /// What to do, or the exit code after help, version or an error was printed.
 std::variant<Args, int> parse_args(int argc, char** argv);

@@ -25,6 +25,7 @@ int cmd_compare(const CompareArgs& args);
 int cmd_init(const InitArgs& args);
 int cmd_decide(const DecideArgs& args);
 int cmd_probe(const ProbeArgs& args);
+int cmd_plan(const PlanArgs& args);
 int cmd_demo(const DemoArgs& args);
 
 /// Prints "rigwise: MESSAGE" and the hint on stderr; returns the exit code that the error's kind

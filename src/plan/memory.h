@@ -1,0 +1,44 @@
+// Memory: the terms of the peak, apart, so that a prediction, an anchor and an advice can each use
+// them. Bytes on one GPU.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plan/trainers.h"
+#include "rigwise/plan.h"
+
+namespace rigwise::plan {
+
+struct Facts {
+  const Trainer* trainer = nullptr;
+  bool mixed = false, quantised = false, adapters = false;
+  double compute_bytes = 2;   // of one element in the matrices' products
+  double residual_bytes = 2;  // of one element between layers
+  double tokens = 0;
+};
+Facts facts_of(const Workload& workload);
+
+struct Terms {
+  double weights = 0, adapters = 0, gradients = 0, optimizer = 0, optimizer_work = 0;
+  double casts = 0, buffers = 0, gathered = 0;
+  double activations = 0, live_layer = 0, logits = 0, head_gradient = 0, unpacked = 0;
+  bool accumulates = false;
+};
+/// The workload's sizes are there and positive.
+Terms terms_of(const Workload& workload);
+
+struct MemoryPhase {
+  double bytes = 0;  // allocated
+  std::string name = {};
+  std::vector<MemoryPart> parts = {};
+};
+/// The largest of: the loss, one layer's backward, the optimizer step.
+MemoryPhase peak_phase(const Terms& terms);
+
+double in_metric(double allocated_bytes, const std::string& metric);
+
+/// As stated, else from rank and targets.
+double adapter_params(const Workload& workload);
+
+}  // namespace rigwise::plan
