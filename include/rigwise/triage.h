@@ -49,7 +49,9 @@ enum class Role {
   teardown,      // what a launcher says while it ends: exit codes, signals, tables
   stop,          // somebody ended the run on purpose
   advice,        // warns or explains, and ends nothing
-  progress,      // the training was alive here
+  progress,      // a step, an epoch or a figure: the training was alive here
+  preparing,     // one rank makes the data ready while the others wait
+  frames,        // a traceback begins
   finish,        // it came to its own end
 };
 std::optional<Role> role_of(std::string_view name);
@@ -124,15 +126,42 @@ struct Failure {
   bool failed = false;  // something ended badly, whether or not its cause is known
 };
 
-/// One log, whole. Bytes of any kind.
-struct FailureLog {
+struct LogName {
   std::string file = {};
-  std::string_view text = {};
   std::optional<int> rank = {};  // where the file itself is one rank's
   std::string host = {};
 };
 
-/// Never fails: what cannot be read as a log has no lines. Cost: linear in the bytes.
+/// Logs, one after another, their bytes in pieces of any size and kind. What cannot be read as a
+/// log has no lines. Cost: linear in the bytes; memory does not grow with them.
+class Triage {
+ public:
+  /// `signatures` must live as long.
+  explicit Triage(const Signatures& signatures);
+  Triage(Triage&&) noexcept;
+  Triage& operator=(Triage&&) noexcept;
+  ~Triage();
+
+  void begin(const LogName& log);
+  void push(std::string_view bytes);
+  void skip(std::string_view bytes);  // counts their lines, and looks at nothing in them
+  void know_rank(int pid, int rank);  // of a process, from who watched it
+  Failure finish();
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+/// Which rank each of these files is of, by its own name or by what tells it from the others
+/// ("out.0.txt", "out.1.txt").
+std::vector<std::optional<int>> ranks_of_logs(const std::vector<std::string>& files);
+
+/// Whole logs at once; ranks are taken from what tells the files' names apart, where they say none.
+struct FailureLog {
+  LogName name = {};
+  std::string_view text = {};
+};
 Failure triage(const std::vector<FailureLog>& logs, const Signatures& signatures);
 
 }  // namespace rigwise

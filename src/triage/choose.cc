@@ -6,7 +6,7 @@
 
 #include "base/text.h"
 #include "rigwise/triage.h"
-#include "triage/events.h"
+#include "triage/clues.h"
 
 namespace rigwise {
 
@@ -17,20 +17,12 @@ namespace {
 /// Clocks of two hosts, or of a program and the kernel, agree so far.
 constexpr double kClocks_s = 2;
 
-bool before(const Event& a, const Event& b) {
-  const bool apart = a.log != b.log || a.host != b.host;
+bool before(const Clue& a, const Clue& b) {
+  const bool apart =
+      a.place.log != b.place.log || a.place.section != b.place.section || a.host != b.host;
   if (apart && a.unix_s && b.unix_s && std::fabs(*a.unix_s - *b.unix_s) > kClocks_s)
     return *a.unix_s < *b.unix_s;
-  return std::pair(a.log, a.line) < std::pair(b.log, b.line);
-}
-
-/// The text that two ranks print of one failure: without what differs from rank to rank.
-std::string likeness(std::string_view message) {
-  std::string out;
-  for (const char c : message) {
-    if (c < '0' || c > '9') out += c;
-  }
-  return out;
+  return std::pair(a.place.log, a.place.line) < std::pair(b.place.log, b.place.line);
 }
 
 /// How much a kind of line is worth as the cause; 0: not at all.
@@ -38,22 +30,24 @@ enum class Weight { none, cascade, signal, record, root, joined };
 
 class Choice {
  public:
-  explicit Choice(Seen seen) : seen_(std::move(seen)) {}
+  /// `attempts`: of each log, for launchers that start anew.
+  Choice(Seen seen, std::vector<int> attempts)
+      : seen_(std::move(seen)), attempts_(std::move(attempts)) {}
 
   Failure run() {
     Failure out;
     out.failed = seen_.failed;
     find_ends();
-    const Event* cause = best(nullptr);
+    const Clue* cause = best(nullptr);
     if (cause == nullptr) {
-      out.why = stopped_ != nullptr ? "stopped on purpose: " + stopped_->message
-                : seen_.failed      ? "it ended badly, and no line says why"
-                                    : "nothing that ends a run";
-      out.confidence = seen_.failed && stopped_ == nullptr ? 0.2 : 0.9;
+      out.why = !stops_.empty() ? "stopped on purpose: " + stops_[0]->message
+                : seen_.failed  ? "it ended badly, and no line says why"
+                                : "nothing that ends a run";
+      out.confidence = seen_.failed && stops_.empty() ? 0.2 : 0.9;
       return out;
     }
     describe(*cause, out);
-    if (const Event* other = best(cause)) {
+    if (const Clue* other = best(cause)) {
       out.runner_up = other->layer;
       out.runner_up_line = line_of(*other);
     }
@@ -62,49 +56,47 @@ class Choice {
 
  private:
   /// With the number of the log for a name.
-  static FailureLine line_of(const Event& event) {
-    return {std::to_string(event.log), event.line, event.text};
+  static FailureLine line_of(const Clue& event) {
+    return {std::to_string(event.place.log), event.place.line, event.text};
   }
 
   void find_ends() {
-    for (const Event& event : seen_.events) {
-      if (event.role == Role::finish && (finish_ == nullptr || before(*finish_, event)))
-        finish_ = &event;
-      if (event.role == Role::stop && (stop_ == nullptr || before(event, *stop_))) stop_ = &event;
+    for (const Clue& clue : seen_.clues) {
+      if (clue.role == Role::finish) finishes_.push_back(&clue);
+      if (clue.role == Role::stop) stops_.push_back(&clue);
     }
   }
 
   /// Did the training go on behind it? A rank's own progress says so; of an error of no rank,
   /// everyone's.
-  [[nodiscard]] bool recovered(const Event& event) const {
-    if (event.evidence || event.figure) return false;
+  [[nodiscard]] bool recovered(const Clue& clue) const {
+    if (clue.evidence || clue.figure) return false;
     const auto after = [&](const Alive& alive) {
-      return alive.log == event.log && alive.line > event.line;
+      if (alive.place.log == clue.place.log && alive.place.section == clue.place.section)
+        return alive.place.line > clue.place.line;
+      if (attempts_[alive.place.log] > attempts_[clue.place.log]) return true;
+      return alive.unix_s && clue.unix_s && *alive.unix_s > *clue.unix_s + kClocks_s;
     };
-    if (event.rank) {
-      const auto own = seen_.progress.find(*event.rank);
+    if (clue.rank) {
+      const auto own = seen_.progress.find(*clue.rank);
       if (own != seen_.progress.end()) return after(own->second);
     }
-    bool any = false;
-    for (const auto& [rank, alive] : seen_.progress) {
-      if (!after(alive)) return false;
-      any = true;
-    }
-    return any;
+    return !seen_.progress.empty() &&
+           std::all_of(seen_.progress.begin(), seen_.progress.end(),
+                       [&](const auto& each) { return after(each.second); });
   }
 
   /// The kernel's or scheduler's record of a process that a launcher missed, or of a kill that
   /// nothing else explains.
-  [[nodiscard]] bool joined(const Event& event) const {
-    if (event.pid &&
-        (seen_.rank_of_pid.contains(*event.pid) || seen_.signal_of_pid.contains(*event.pid)))
-      return true;
-    if (event.layer != FailureLayer::host_oom) return false;
-    const auto killed = [](const auto& each) { return each.second == 9; };
-    return std::any_of(seen_.signal_of_pid.begin(), seen_.signal_of_pid.end(), killed);
+  [[nodiscard]] bool joined(const Clue& event) const {
+    const auto missed = [&](const Ended& each) {
+      return (event.pid && each.pid == event.pid) ||
+             (event.layer == FailureLayer::host_oom && each.code == -9);
+    };
+    return std::any_of(seen_.ended.begin(), seen_.ended.end(), missed);
   }
 
-  [[nodiscard]] Weight weight_of(const Event& event) const {
+  [[nodiscard]] Weight weight_of(const Clue& event) const {
     switch (event.role) {
       case Role::confirmation:
         return joined(event) ? Weight::joined : Weight::record;
@@ -119,44 +111,67 @@ class Choice {
     }
   }
 
-  [[nodiscard]] bool is_candidate(const Event& event) const {
+  [[nodiscard]] bool is_candidate(const Clue& event) const {
     if (weight_of(event) == Weight::none || recovered(event)) return false;
-    if (finish_ != nullptr && !event.evidence && finished_after(event)) return false;
-    // what ends because it was told to end is no failure
-    return stop_ == nullptr || before(event, *stop_) || event.evidence;
+    if (finished_after(event)) return false;
+    return !stopped_before(event);
   }
 
-  [[nodiscard]] bool finished_after(const Event& event) const { return before(event, *finish_); }
+  /// What ends because it was told to end is no failure, unless a scheduler says why it told so.
+  [[nodiscard]] bool stopped_before(const Clue& clue) const {
+    if (clue.evidence || clue.role == Role::confirmation) return false;
+    return std::any_of(stops_.begin(), stops_.end(), [&](const Clue* stop) {
+      const bool here =
+          stop->place.log == clue.place.log && stop->place.section == clue.place.section;
+      const bool comparable = here || (stop->unix_s && clue.unix_s);
+      return comparable ? before(*stop, clue) : clue.role == Role::cascade;
+    });
+  }
+
+  /// Did the rank itself, or the whole run, come to its own end later, with figures that are
+  /// numbers?
+  [[nodiscard]] bool finished_after(const Clue& clue) const {
+    if (clue.evidence || !seen_.ended_as_nan.empty()) return false;
+    return std::any_of(finishes_.begin(), finishes_.end(), [&](const Clue* finish) {
+      const bool others = finish->rank && clue.rank && finish->rank != clue.rank;
+      return !others && before(clue, *finish);
+    });
+  }
 
   /// The heaviest line, of those the first. Beside `cause`: the best one of another layer.
-  const Event* best(const Event* cause) {
-    const Event* found = nullptr;
-    for (const Event& event : seen_.events) {
+  const Clue* best(const Clue* cause) {
+    const Clue* found = nullptr;
+    for (const Clue& event : seen_.clues) {
       if (!is_candidate(event)) continue;
       if (cause != nullptr && event.layer == cause->layer) continue;
       if (found == nullptr || better(event, *found)) found = &event;
     }
-    if (found == nullptr && cause == nullptr && stop_ != nullptr) stopped_ = stop_;
     return found;
   }
 
-  [[nodiscard]] bool better(const Event& a, const Event& b) const {
+  [[nodiscard]] bool better(const Clue& a, const Clue& b) const {
     const Weight wa = weight_of(a), wb = weight_of(b);
     if (wa != wb) return wa > wb;
     const int ha = secondhand(a), hb = secondhand(b);
     if (ha != hb) return ha < hb;
-    // a program's own exception before the loggers that repeat it
-    if (a.signature == b.signature && a.exception != b.exception) return a.exception;
+    if (quotes(a, b) || quotes(b, a)) return quotes(b, a);
     return before(a, b);
+  }
+
+  /// Does a line hold the words of an exception among others? Then they were said there, not here.
+  static bool quotes(const Clue& line, const Clue& said) {
+    if (line.exception || !said.exception || line.signature != said.signature) return false;
+    const std::string_view words = words_of(said);
+    return words.size() < said.message.size() && line.message.find(words) != std::string::npos;
   }
 
   /// What a table quotes was printed before; what was raised while handling follows from what was
   /// handled.
-  static int secondhand(const Event& event) {
+  static int secondhand(const Clue& event) {
     return (event.of_table ? 2 : 0) + (event.chained ? 1 : 0);
   }
 
-  void describe(const Event& cause, Failure& out) {
+  void describe(const Clue& cause, Failure& out) {
     out.layer = cause.layer;
     out.first_meaningful = line_of(cause);
     out.host = cause.host;
@@ -178,7 +193,7 @@ class Choice {
   }
 
   /// Whose failure it is. Several ranks that say the same failed together.
-  [[nodiscard]] std::optional<int> rank_of(const Event& cause) const {
+  [[nodiscard]] std::optional<int> rank_of(const Clue& cause) const {
     auto rank = stated_rank(cause);
     return rank ? rank : rank_of_host(cause.host);
   }
@@ -204,14 +219,14 @@ class Choice {
   }
 
   /// Says this line that the rank which prints it is the one in trouble, and not a peer?
-  static bool of_its_own(const Event& event) {
+  static bool of_its_own(const Clue& event) {
     return event.role != Role::cascade || event.layer == FailureLayer::gpu_runtime ||
            event.layer == FailureLayer::hardware_fault || event.layer == FailureLayer::driver ||
            event.layer == FailureLayer::storage_space || event.layer == FailureLayer::checkpoint ||
            event.layer == FailureLayer::host_oom || event.layer == FailureLayer::data_pipeline;
   }
 
-  [[nodiscard]] std::optional<int> stated_rank(const Event& cause) const {
+  [[nodiscard]] std::optional<int> stated_rank(const Clue& cause) const {
     if (cause.about) return cause.about;
     if (cause.pid) {
       const auto known = seen_.rank_of_pid.find(*cause.pid);
@@ -219,46 +234,114 @@ class Choice {
     }
     if (cause.named_by) return cause.named_by;
     if (!of_its_own(cause)) return accused(cause);
-    if (cause.role == Role::confirmation && !cause.rank) return rank_of_record(cause);
-    const std::string like = likeness(cause.message);
-    std::set<int> same, quoted;
-    std::size_t untagged = 0;
-    for (const Event& event : seen_.events) {
-      if (event.role != cause.role || event.layer != cause.layer) continue;
-      if (&event != &cause && likeness(event.message) != like) continue;
-      if (event.of_table && event.rank) {
-        quoted.insert(*event.rank);
-      } else if (event.rank) {
-        same.insert(*event.rank);
-      } else {
-        ++untagged;
-      }
+    if (cause.role == Role::confirmation && !cause.rank) {
+      const auto complains = rank_of_record(cause);
+      return complains ? complains : rank_that_ended(cause);
     }
-    if (same.size() == 1 && untagged <= 1) return *same.begin();
-    if (!same.empty() || untagged > 1) return {};
-    if (quoted.size() == 1) return *quoted.begin();
+    const Speakers who = who_says(cause);
+    if (who.ranks.size() == 1 && who.untagged <= 1) return *who.ranks.begin();
+    if (!who.ranks.empty() || who.untagged > 1) return {};
+    if (who.quoted.size() == 1) return *who.quoted.begin();
     if (const auto spoken = rank_in(cause.message)) return spoken;
+    if (const auto only = rank_of_section(cause)) return only;
+    if (const auto ended = rank_that_ended(cause)) return ended;
+    if (cause.nccl_device && seen_.hosts.size() <= 1) return cause.nccl_device;
     return accused(cause);
   }
 
+  struct Speakers {
+    std::set<int> ranks = {}, quoted = {};  // quoted: in a launcher's table
+    std::size_t untagged = 0;
+  };
+
+  /// Without the exception's type.
+  static std::string_view words_of(const Clue& clue) {
+    const std::string_view message = clue.message;
+    const std::size_t colon = clue.exception ? message.find(": ") : std::string_view::npos;
+    return colon == std::string_view::npos ? message : message.substr(colon + 2);
+  }
+
+  /// Who says the same as the cause: in the same words, or in a longer line.
+  [[nodiscard]] Speakers who_says(const Clue& cause) const {
+    constexpr std::size_t kTelling = 16;
+    const std::string like = likeness(words_of(cause));
+    Speakers out;
+    for (const Clue& clue : seen_.clues) {
+      if (clue.role != cause.role || clue.layer != cause.layer) continue;
+      const std::string other = likeness(words_of(clue));
+      const bool same = other == like ||
+                        (like.size() >= kTelling && other.find(like) != std::string::npos) ||
+                        (other.size() >= kTelling && like.find(other) != std::string::npos);
+      if (!same) continue;
+      if (clue.of_table && clue.rank) {
+        out.quoted.insert(*clue.rank);
+      } else if (clue.rank) {
+        out.ranks.insert(*clue.rank);
+      } else {
+        ++out.untagged;
+      }
+    }
+    return out;
+  }
+
+  /// The only rank that speaks in the part of the logs where the cause stands, where other parts
+  /// are other ranks'.
+  [[nodiscard]] std::optional<int> rank_of_section(const Clue& cause) const {
+    const auto own = seen_.speakers.find({cause.place.log, cause.place.section});
+    if (own == seen_.speakers.end() || own->second.size() != 1) return {};
+    const int rank = *own->second.begin();
+    const bool others = std::any_of(
+        seen_.speakers.begin(), seen_.speakers.end(),
+        [&](const auto& each) { return each.first != own->first && !each.second.contains(rank); });
+    if (!others) return {};
+    return rank;
+  }
+
+  /// The one process that ended before the launcher ended the others: the only one that it names,
+  /// or the only one that a signal ended while its peers came to say that they lost somebody.
+  [[nodiscard]] std::optional<int> rank_that_ended(const Clue& cause) const {
+    std::vector<const Ended*> here, all;
+    for (const Ended& each : seen_.ended) {
+      if (!each.rank || each.code == -15) continue;
+      all.push_back(&each);
+      if (each.place.log == cause.place.log && each.place.section == cause.place.section)
+        here.push_back(&each);
+    }
+    const auto& ended = here.empty() ? all : here;
+    if (ended.size() == 1) return ended[0]->rank;
+    if (seen_.nccl) return {};  // its watchdog aborts the peers too
+    std::optional<int> found;
+    for (const Ended* each : ended) {
+      if (each->code >= 0) continue;
+      if (found) return {};
+      found = each->rank;
+    }
+    return found;
+  }
+
   /// Of a failure that nobody says is his: the one rank that is left when all others say that
-  /// somebody else has gone or did not come.
-  [[nodiscard]] std::optional<int> accused(const Event& cause) const {
+  /// somebody else has gone or did not come, or that still made data ready while others waited.
+  [[nodiscard]] std::optional<int> accused(const Clue& cause) const {
     std::set<int> left = seen_.ranks;
-    for (const Event& event : seen_.events) {
-      if (event.role == Role::cascade && event.rank && !of_its_own(event)) left.erase(*event.rank);
+    for (const Clue& clue : seen_.clues) {
+      if (clue.role == Role::cascade && clue.rank && !of_its_own(clue)) left.erase(*clue.rank);
     }
     if (cause.role == Role::cascade) {
-      for (const int rank : seen_.exited) left.erase(rank);
+      for (const Ended& each : seen_.ended) {
+        if (each.rank && each.code > 0) left.erase(*each.rank);
+      }
     }
     if (seen_.ranks.size() > 1 && left.size() == 1) return *left.begin();
+    const bool waited = cause.layer == FailureLayer::collective_timeout && seen_.preparing &&
+                        cause.rank != seen_.preparing;
+    if (waited) return seen_.preparing;
     return {};
   }
 
   /// Of a device's or disk's record: the only rank that complains of the same.
-  [[nodiscard]] std::optional<int> rank_of_record(const Event& record) const {
+  [[nodiscard]] std::optional<int> rank_of_record(const Clue& record) const {
     std::set<int> complain;
-    for (const Event& event : seen_.events) {
+    for (const Clue& event : seen_.clues) {
       if (event.role == Role::confirmation || !event.rank || !of_its_own(event)) continue;
       const bool same =
           event.layer == record.layer || (record.layer == FailureLayer::hardware_fault &&
@@ -285,9 +368,9 @@ class Choice {
     return found;
   }
 
-  void fold(const Event& cause, Failure& out) const {
+  void fold(const Clue& cause, Failure& out) const {
     std::map<std::string, Consequence> kinds;
-    for (const Event& event : seen_.events) {
+    for (const Clue& event : seen_.clues) {
       if (&event == &cause || event.evidence) continue;
       const bool follows = event.role == Role::cascade || event.role == Role::teardown ||
                            (event.role == Role::root && before(cause, event));
@@ -308,7 +391,7 @@ class Choice {
     }
   }
 
-  static std::string why_of(const Event& cause, Weight weight, const Failure& out) {
+  static std::string why_of(const Clue& cause, Weight weight, const Failure& out) {
     std::int64_t later = 0;
     for (const Consequence& kind : out.consequences) later += kind.lines;
     const std::string tail = later == 0 ? std::string()
@@ -336,12 +419,11 @@ class Choice {
   }
 
   Seen seen_;
-  const Event* finish_ = nullptr;
-  const Event* stop_ = nullptr;
-  const Event* stopped_ = nullptr;
+  std::vector<int> attempts_;
+  std::vector<const Clue*> finishes_ = {}, stops_ = {};
 };
 
-void name_file(std::optional<FailureLine>& line, const std::vector<FailureLog>& logs) {
+void name_file(std::optional<FailureLine>& line, const std::vector<LogName>& logs) {
   if (!line) return;
   const auto at = to_integer(line->file);
   line->file = at ? logs[static_cast<std::size_t>(*at)].file : "";
@@ -349,11 +431,63 @@ void name_file(std::optional<FailureLine>& line, const std::vector<FailureLog>& 
 
 }  // namespace
 
-Failure triage(const std::vector<FailureLog>& logs, const Signatures& signatures) {
-  Failure failure = Choice(see(logs, signatures)).run();
-  name_file(failure.first_meaningful, logs);
-  name_file(failure.runner_up_line, logs);
+struct Triage::Parts {
+  explicit Parts(const Signatures& signatures)
+      : seeing(signatures), lines([this](const LogLine& line) { seeing.take(line); }) {}
+  std::vector<LogName> logs = {};
+  Seeing seeing;
+  Lines lines;
+};
+
+Triage::Triage(const Signatures& signatures) : parts_(std::make_unique<Parts>(signatures)) {}
+Triage::Triage(Triage&&) noexcept = default;
+Triage& Triage::operator=(Triage&&) noexcept = default;
+Triage::~Triage() = default;
+
+void Triage::begin(const LogName& log) {
+  if (!parts_->logs.empty()) parts_->lines.end();
+  parts_->logs.push_back(log);
+  parts_->lines.begin(log);
+}
+
+void Triage::push(std::string_view bytes) {
+  parts_->lines.push(bytes);
+}
+
+void Triage::skip(std::string_view bytes) {
+  parts_->lines.skip(bytes);
+}
+
+void Triage::know_rank(int pid, int rank) {
+  parts_->seeing.know_rank(pid, rank);
+}
+
+std::vector<std::optional<int>> ranks_of_logs(const std::vector<std::string>& files) {
+  return ranks_of_files(files);
+}
+
+Failure Triage::finish() {
+  if (!parts_->logs.empty()) parts_->lines.end();
+  std::vector<int> attempts;
+  for (const LogName& log : parts_->logs) attempts.push_back(attempt_of_file(log.file));
+  Failure failure = Choice(parts_->seeing.finish(), std::move(attempts)).run();
+  name_file(failure.first_meaningful, parts_->logs);
+  name_file(failure.runner_up_line, parts_->logs);
   return failure;
+}
+
+Failure triage(const std::vector<FailureLog>& logs, const Signatures& signatures) {
+  std::vector<std::string> files;
+  for (const FailureLog& log : logs) files.push_back(log.name.file);
+  const auto ranks = ranks_of_logs(files);
+  Triage triage(signatures);
+  for (std::size_t i = 0; i < logs.size(); ++i) {
+    LogName name = logs[i].name;
+    if (!name.rank) name.rank = ranks[i];
+    triage.begin(name);
+    triage.push(logs[i].text);
+  }
+  return triage.finish();
 }
 
 }  // namespace rigwise

@@ -4,6 +4,8 @@
 #include <array>
 #include <cctype>
 #include <cstring>
+#include <map>
+#include <set>
 
 #include "base/text.h"
 #include "base/wall_time.h"
@@ -92,9 +94,15 @@ std::optional<Prefix> plain_rank(std::string_view text) {
   return {};
 }
 
-/// "host-a: " as pdsh and DeepSpeed write it. Words that name what speaks rather than where are no
-/// hosts: "ERROR:", "train.py:", "srun:", "KeyError:".
-std::size_t host_prefix(std::string_view text) {
+struct HostPrefix {
+  std::size_t length = 0;
+  std::string_view host = {};
+};
+
+/// "host-a: " as pdsh and DeepSpeed write it, "trainer-1  | " of docker compose, "host-a kernel: "
+/// of a journal. Words that name what speaks rather than where are no hosts: "ERROR:", "train.py:",
+/// "srun:", "KeyError:".
+HostPrefix host_prefix(std::string_view text) {
   std::size_t at = 0;
   bool letter = false, mark = false;
   while (at < text.size() && at < 64) {
@@ -108,30 +116,46 @@ std::size_t host_prefix(std::string_view text) {
     }
     ++at;
   }
-  const std::string_view word = text.substr(0, at);
-  if (!letter || !mark || !text.substr(at).starts_with(": ")) return 0;
-  if (digit(word[0]) || word[0] == '-' || word.ends_with(".py") || word.ends_with(".sh")) return 0;
+  const std::string_view word = text.substr(0, at), rest = text.substr(at);
+  constexpr std::string_view kKernel = " kernel: ";
+  if (letter && rest.starts_with(kKernel)) return {at + kKernel.size(), word};
+  if (!letter || !mark || digit(word[0]) || word[0] == '-') return {};
+  if (word.ends_with(".py") || word.ends_with(".sh")) return {};
   // a program that speaks of a host: "slurmstepd-host-a: error: …"
-  if (word.starts_with("slurm") || word.find("container") != std::string_view::npos) return 0;
-  return at;
+  if (word.starts_with("slurm") || word.find("container") != std::string_view::npos) return {};
+  if (rest.starts_with(": ")) return {at + 2, word};
+  const std::size_t bar = rest.find_first_not_of(' ');
+  if (bar != std::string_view::npos && bar > 0 && rest.substr(bar).starts_with("| "))
+    return {at + bar + 2, word};
+  return {};
 }
 
-/// "host-a:201:260 [0] " of NCCL: host, process, thread, device. The host stays with the message.
-std::string_view nccl_host(std::string_view text) {
-  const std::size_t end = text.find(':');
-  if (end == std::string_view::npos || end == 0 || end > 64) return {};
+/// "host-a:201:260 [0] " of NCCL: host, process, thread, device. All of it stays with the message.
+struct NcclPrefix {
+  std::string_view host = {};
+  std::optional<int> pid = {}, device = {};
+};
+
+NcclPrefix nccl_prefix(std::string_view text) {
+  const std::size_t end = text.substr(0, 65).find(':');
+  if (end == std::string_view::npos || end == 0) return {};
   for (const char c : text.substr(0, end)) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-' && c != '.' && c != '_')
       return {};
   }
   std::size_t at = end + 1;
-  for (int numbers = 0; numbers < 2; ++numbers) {
+  std::optional<std::int64_t> pid;
+  for (const char behind_number : {':', ' '}) {
     const std::size_t from = at;
     while (at < text.size() && digit(text[at])) ++at;
-    if (at == from || at >= text.size() || text[at] != (numbers == 0 ? ':' : ' ')) return {};
+    if (at == from || at - from > 9 || at >= text.size() || text[at] != behind_number) return {};
+    if (!pid) pid = to_integer(text.substr(from, at - from));
     ++at;
   }
-  return at < text.size() && text[at] == '[' ? text.substr(0, end) : std::string_view();
+  if (at >= text.size() || text[at] != '[') return {};
+  ++at;
+  const auto device = take_number(text, at);
+  return {text.substr(0, end), static_cast<int>(*pid), device};
 }
 
 struct Peeled {
@@ -139,7 +163,7 @@ struct Peeled {
   std::optional<int> rank = {};
   std::string_view host = {};
   std::optional<WallTime> time = {};
-  std::size_t kernel = 0;  // "[ 3406.593648] ": seconds since boot
+  NcclPrefix nccl = {};
 };
 
 /// "[ 3406.593648] " of dmesg.
@@ -189,15 +213,15 @@ Peeled peel(std::string_view text) {
       out.rank = rank->rank;
       length = rank->length;
     } else if (const std::size_t kernel = kernel_stamp(text)) {
-      length = out.kernel = kernel;
+      length = kernel;
     } else if (const auto time = stamp(text, length)) {
       if (!out.time) out.time = time;
     } else if (const auto plain = plain_rank(text)) {
       out.rank = plain->rank;
       length = plain->length;
-    } else if (const std::size_t host = host_prefix(text)) {
-      out.host = text.substr(0, host);
-      length = host + 2;
+    } else if (const HostPrefix host = host_prefix(text); host.length > 0) {
+      out.host = host.host;
+      length = host.length;
     } else if (text.starts_with("[pod/")) {
       const std::size_t close = text.find(']');
       if (close == std::string_view::npos || close > 200) break;
@@ -208,13 +232,23 @@ Peeled peel(std::string_view text) {
     text.remove_prefix(std::min(length, text.size()));
   }
   out.rest = text;
-  if (out.host.empty()) out.host = nccl_host(text);
+  out.nccl = nccl_prefix(text);
+  if (out.host.empty()) out.host = out.nccl.host;
   return out;
 }
 
-/// Without colours and the bytes that a bar wrote over: what a terminal would show last, and before
-/// it what was glued to it.
-void plain_text(std::string_view line, std::string& out) {
+bool has_controls(std::string_view line) {
+  unsigned found = 0;  // without a branch, so that compilers make wide instructions of it
+  for (const char c : line)
+    found |= static_cast<unsigned>(static_cast<unsigned char>(c) < 0x20 && c != '\t');
+  return found != 0;
+}
+
+/// Without colours and the bytes that a bar wrote over: what a terminal would show last.
+std::string_view plain_text(std::string_view line, std::string& out) {
+  if (!has_controls(line)) return line;
+  const std::size_t over = line.rfind('\r');
+  if (over != std::string_view::npos) line.remove_prefix(over + 1);
   out.clear();
   for (std::size_t i = 0; i < line.size(); ++i) {
     const auto c = static_cast<unsigned char>(line[i]);
@@ -225,6 +259,7 @@ void plain_text(std::string_view line, std::string& out) {
       out += line[i];
     }
   }
+  return out;
 }
 
 /// "===== host-a =====", "--- evidence", "==> rank0.log <==": the name, and whether it heads lines
@@ -233,6 +268,16 @@ struct Heading {
   std::string_view name = {};
   bool evidence = false;
 };
+
+/// Is it what the kernel, a scheduler or a tool wrote, by its name?
+bool of_the_machine(std::string_view name) {
+  const std::string small = lower(name);
+  for (const std::string_view word : {"evidence", "dmesg", "kern", "journal", "syslog",
+                                      "of the host", "sacct", "scontrol", "nvidia-smi"}) {
+    if (small.find(word) != std::string::npos) return true;
+  }
+  return false;
+}
 
 std::optional<Heading> heading_of(std::string_view line) {
   std::string_view name;
@@ -245,11 +290,7 @@ std::optional<Heading> heading_of(std::string_view line) {
   } else {
     return {};
   }
-  Heading heading{trim(name), false};
-  for (const std::string_view word : {"evidence", "dmesg", "kernel", "journal", "of the host"}) {
-    heading.evidence = heading.evidence || name.find(word) != std::string_view::npos;
-  }
-  return heading;
+  return Heading{trim(name), of_the_machine(name)};
 }
 
 }  // namespace
@@ -276,44 +317,107 @@ std::optional<int> rank_of_file(std::string_view file) {
   return {};
 }
 
-void walk(const std::vector<FailureLog>& logs, const std::function<void(const LogLine&)>& take) {
-  std::string plain;
-  for (std::size_t log = 0; log < logs.size(); ++log) {
-    std::string_view rest = logs[log].text;
-    const std::optional<int> file_rank =
-        logs[log].rank ? logs[log].rank : rank_of_file(logs[log].file);
-    std::string_view section_host = logs[log].host;
-    std::optional<double> last_s;
-    LogLine line;
-    line.log = log;
-    while (!rest.empty()) {
-      const std::size_t end = std::min(rest.find('\n'), rest.size());
-      std::string_view rough = rest.substr(0, std::min(end, kLongestLine));
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-      while (rough.ends_with('\r')) rough.remove_suffix(1);
-      ++line.number;
-      if (const auto heading = heading_of(rough)) {
-        ++line.section;
-        line.evidence = heading->evidence;
-        const bool host = heading->name.find(' ') == std::string_view::npos;
-        section_host = host ? heading->name : section_host;
-        last_s.reset();
-        continue;
-      }
-      const std::size_t over = rough.rfind('\r');  // a bar: its last state, and what follows
-      if (over != std::string_view::npos) rough.remove_prefix(over + 1);
-      plain_text(rough, plain);
-      line.shown = plain;
-      const Peeled peeled = peel(plain);
-      line.message = peeled.rest;
-      line.rank = peeled.rank ? peeled.rank : file_rank;
-      line.host = peeled.host.empty() ? section_host : peeled.host;
-      line.stamped = peeled.time.has_value();
-      if (peeled.time && peeled.time->has_date) last_s = peeled.time->unix_s;
-      line.unix_s = last_s;
-      take(line);
+int attempt_of_file(std::string_view file) {
+  constexpr std::string_view kAttempt = "attempt_";
+  std::size_t at = file.rfind(kAttempt);
+  if (at == std::string_view::npos) return 0;
+  at += kAttempt.size();
+  return take_number(file, at).value_or(0);
+}
+
+std::vector<std::optional<int>> ranks_of_files(const std::vector<std::string>& files) {
+  struct Number {
+    std::size_t file;
+    int value;
+  };
+  std::vector<std::optional<int>> ranks(files.size());
+  std::map<std::string, std::vector<Number>> alike;  // by the name with one number left out
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    ranks[i] = rank_of_file(files[i]);
+    const std::string_view file = files[i];
+    for (std::size_t at = 0; at < file.size(); ++at) {
+      if (!digit(file[at]) || (at > 0 && digit(file[at - 1]))) continue;
+      std::size_t end = at;
+      const auto value = take_number(file, end);
+      if (!value) continue;
+      std::string stem(file.substr(0, at));
+      stem.append(1, '#').append(file.substr(end));
+      const std::string small = lower(stem);
+      if (small.find("host") == std::string::npos && small.find("node#") == std::string::npos)
+        alike[stem].push_back({i, *value});
     }
   }
+  for (const auto& [stem, numbers] : alike) {
+    std::set<int> values;
+    for (const Number& number : numbers) values.insert(number.value);
+    const bool counts = values.size() == numbers.size() && values.size() > 1 &&
+                        *values.begin() <= 1 &&
+                        *values.rbegin() < *values.begin() + static_cast<int>(values.size());
+    if (!counts) continue;
+    for (const Number& number : numbers) {
+      if (!ranks[number.file]) ranks[number.file] = number.value - *values.begin();
+    }
+  }
+  return ranks;
+}
+
+void Lines::begin(const LogName& log) {
+  line_ = {};
+  line_.place.log = logs_++;
+  const std::size_t slash = log.file.rfind('/');
+  line_.evidence =
+      of_the_machine(std::string_view(log.file).substr(slash == std::string::npos ? 0 : slash + 1));
+  host_ = log.host;
+  file_rank_ = log.rank ? log.rank : rank_of_file(log.file);
+  half_.clear();
+}
+
+void Lines::push(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const std::size_t end = bytes.find('\n');
+    const std::string_view piece = bytes.substr(0, end);
+    if (end == std::string_view::npos || !half_.empty())
+      half_ += piece.substr(0, kLongestLine - std::min(kLongestLine, half_.size()));
+    if (end == std::string_view::npos) {
+      torn_ = true;
+      return;
+    }
+    line(half_.empty() ? piece.substr(0, kLongestLine) : std::string_view(half_));
+    half_.clear();
+    torn_ = false;
+    bytes.remove_prefix(end + 1);
+  }
+}
+
+void Lines::skip(std::string_view bytes) {
+  line_.place.line += std::count(bytes.begin(), bytes.end(), '\n');
+}
+
+void Lines::end() {
+  if (torn_) line(half_);
+  half_.clear();
+  torn_ = false;
+}
+
+void Lines::line(std::string_view rough) {
+  while (rough.ends_with('\r')) rough.remove_suffix(1);
+  ++line_.place.line;
+  if (const auto heading = heading_of(rough)) {
+    ++line_.place.section;
+    line_.evidence = heading->evidence;
+    if (heading->name.find(' ') == std::string_view::npos) host_ = heading->name;
+    line_.unix_s.reset();
+    return;
+  }
+  line_.shown = plain_text(rough, plain_);
+  const Peeled peeled = peel(line_.shown);
+  line_.message = peeled.rest;
+  line_.rank = peeled.rank ? peeled.rank : file_rank_;
+  line_.host = peeled.host.empty() ? host_ : peeled.host;
+  line_.nccl_pid = peeled.nccl.pid;
+  line_.nccl_device = peeled.nccl.device;
+  if (peeled.time && peeled.time->has_date) line_.unix_s = peeled.time->unix_s;
+  take_(line_);
 }
 
 }  // namespace rigwise::triage_parts

@@ -6,29 +6,60 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "rigwise/triage.h"
 
 namespace rigwise::triage_parts {
 
+/// Where in all that was read: a section is one log's part below a heading.
+struct Place {
+  std::size_t log = 0;
+  int section = 0;
+  std::int64_t line = 0;  // 1-based, of the log
+};
+
 struct LogLine {
-  std::size_t log = 0;            // which of the logs
-  std::int64_t number = 0;        // 1-based
+  Place place = {};
   std::string_view shown = {};    // as a terminal would show it last, prefixes and all
   std::string_view message = {};  // what is left behind the prefixes; its indentation kept
   std::optional<int> rank = {};
   std::string_view host = {};
   std::optional<double> unix_s = {};  // of the stamp on the line, or of the last one before it
-  bool stamped = false;               // on the line itself
-  int section = 0;                    // counts "===== host-a =====" and the like, in a log
-  bool evidence = false;              // of the machine or a scheduler, not of the program
+  std::optional<int> nccl_pid = {}, nccl_device = {};  // "host-a:201:260 [0] NCCL …"
+  bool evidence = false;  // of the machine or a scheduler, not of the program
 };
 
-/// Calls `take` for each line, of its first 16 KiB. Views live until the next call and have no
-/// control sequences.
-void walk(const std::vector<FailureLog>& logs, const std::function<void(const LogLine&)>& take);
+/// Bytes in any pieces → lines, of each the first 16 KiB. What `take` is given lives until it
+/// returns and has no control sequences.
+class Lines {
+ public:
+  explicit Lines(std::function<void(const LogLine&)> take) : take_(std::move(take)) {}
+  void begin(const LogName& log);  // the next log
+  void push(std::string_view bytes);
+  void skip(std::string_view bytes);  // its lines are counted only
+  void end();                         // of that log
+
+ private:
+  void line(std::string_view rough);
+
+  std::function<void(const LogLine&)> take_;
+  std::string half_, plain_;
+  LogLine line_;
+  std::optional<int> file_rank_;
+  std::string host_;
+  std::size_t logs_ = 0;
+  bool torn_ = false;  // a line has begun
+};
 
 /// "rank3.log", "logs/attempt_0/3/stderr.log" (torchrun --log-dir), "worker-rank-3.err".
 std::optional<int> rank_of_file(std::string_view file);
+
+/// 2 of "attempt_2/0/stderr.log" (torchrun that starts anew); else 0.
+int attempt_of_file(std::string_view file);
+
+/// Ranks of files that are called alike but for one number, which counts from 0 or 1 on:
+/// "out.0.txt", "out.1.txt". Nothing where the names say another way, or count hosts.
+std::vector<std::optional<int>> ranks_of_files(const std::vector<std::string>& files);
 
 }  // namespace rigwise::triage_parts

@@ -26,8 +26,9 @@ constexpr std::array<std::string_view, 18> kLayerNames = {"launcher",      "rend
                                                           "data_pipeline", "collective_timeout",
                                                           "numerics",      "none"};
 
-constexpr std::array<std::string_view, 8> kRoleNames = {
-    "root", "confirmation", "cascade", "teardown", "stop", "advice", "progress", "finish"};
+constexpr std::array<std::string_view, 10> kRoleNames = {
+    "root",   "confirmation", "cascade",   "teardown", "stop",
+    "advice", "progress",     "preparing", "frames",   "finish"};
 
 constexpr std::size_t kMostRows = 5000, kLongestPattern = 400;
 

@@ -1,17 +1,25 @@
 // Which line is the cause, and whose it is. Logs written by hand after the forms of real ones.
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <set>
 
 #include "rigwise/triage.h"
-#include "triage/events.h"
+#include "triage/clues.h"
 #include "triage/lines.h"
 
 namespace rigwise {
 namespace {
 
 Failure of(const std::string& log, const std::string& file = "train.log") {
-  return triage({{file, log, {}, ""}}, Signatures::built_in());
+  return triage({{{file}, log}}, Signatures::built_in());
+}
+
+void walk(const std::string& text, const std::function<void(const triage_parts::LogLine&)>& take) {
+  triage_parts::Lines lines(take);
+  lines.begin({"f"});
+  lines.push(text);
+  lines.end();
 }
 
 const std::string kSteps = "[rank0] step 10 loss 0.71\n[rank1] step 10 loss 0.73\n";
@@ -140,8 +148,8 @@ TEST(Triage, FilesOfRanks) {
   EXPECT_FALSE(rank_of_file("out/3/stderr.log"));
   EXPECT_FALSE(rank_of_file("train.log"));
   const Failure failure =
-      triage({{"rank0.log", "RuntimeError: x Connection closed by peer [1]:2\n", {}, ""},
-              {"rank1.log", "OSError: [Errno 28] No space left on device\n", {}, ""}},
+      triage({{{"rank0.log"}, "RuntimeError: x Connection closed by peer [1]:2\n"},
+              {{"rank1.log"}, "OSError: [Errno 28] No space left on device\n"}},
              Signatures::built_in());
   EXPECT_EQ(failure.rank, 1);
   EXPECT_EQ(failure.first_meaningful->file, "rank1.log");
@@ -171,7 +179,7 @@ TEST(Triage, Prefixes) {
                                      {" 50%|#####     | 1/2 [00:01<00:01]\r[rank3]: ", 3, ""}}) {
     int lines = 0;
     const std::string text = std::string(prefix.text) + "KeyError: 'x'";
-    triage_parts::walk({{"f", text, {}, ""}}, [&](const triage_parts::LogLine& line) {
+    walk(text, [&](const triage_parts::LogLine& line) {
       ++lines;
       EXPECT_EQ(line.message, "KeyError: 'x'") << prefix.text;
       EXPECT_EQ(line.rank, prefix.rank) << prefix.text;
@@ -180,8 +188,7 @@ TEST(Triage, Prefixes) {
     EXPECT_EQ(lines, 1);
   }
   for (const char* whole : {"ERROR: no", "train.py: error: x", "KeyError: 'x'", "srun: error: x"}) {
-    triage_parts::walk({{"f", whole, {}, ""}},
-                       [&](const triage_parts::LogLine& line) { EXPECT_EQ(line.message, whole); });
+    walk(whole, [&](const triage_parts::LogLine& line) { EXPECT_EQ(line.message, whole); });
   }
 }
 
@@ -202,8 +209,7 @@ TEST(Triage, TablesOfOnesOwnGoFirstAndAreChecked) {
       Signatures::parse(head + "mine,root,user_config,\"No space left on device\",,do this,,me\n",
                         &Signatures::built_in());
   ASSERT_TRUE(own.ok());
-  const Failure failure =
-      triage({{"f", "OSError: [Errno 28] No space left on device\n", {}, ""}}, *own);
+  const Failure failure = triage({{{"f"}, "OSError: [Errno 28] No space left on device\n"}}, *own);
   EXPECT_EQ(failure.signature, "mine");
   EXPECT_EQ(failure.advice, "do this");
   for (const char* bad :

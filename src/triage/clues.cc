@@ -1,0 +1,339 @@
+#include "triage/clues.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "base/text.h"
+
+namespace rigwise::triage_parts {
+
+namespace {
+
+constexpr std::size_t kMostClues = 20000;
+constexpr std::size_t kMostFrames = 8 << 10;  // bytes of a traceback's frames that are kept
+constexpr std::size_t kMostText = 2000;
+constexpr std::size_t kMostHosts = 1000, kMostRanks = 65536, kMostSections = 10000;
+constexpr std::size_t kMostEnded = 10000, kMostForms = 1000;
+// first lines of ranks that are kept, to know who named what
+constexpr std::size_t kMostSpoken = 2000;
+constexpr int kMostTasks = 1024, kMostAlike = 64;
+
+bool digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+/// The number behind `name`, over ':', '=' and blanks.
+std::optional<int> number_after(std::string_view text, std::string_view name) {
+  std::size_t at = text.find(name);
+  if (at == std::string_view::npos) return {};
+  at += name.size();
+  while (at < text.size() && (text[at] == ' ' || text[at] == ':' || text[at] == '=')) ++at;
+  std::size_t end = at;
+  if (end < text.size() && text[end] == '-') ++end;
+  while (end < text.size() && digit(text[end]) && end - at < 10) ++end;
+  const auto value = to_integer(text.substr(at, end - at));
+  if (!value) return {};
+  return static_cast<int>(*value);
+}
+
+struct Figures {
+  bool seen = false, finite = true;
+};
+
+/// Figures of a training: "loss 0.61", "'loss': 0.61", "loss=nan". A gradient that is no number
+/// counts beside a loss of 0: that is how a loss that is none is logged by some trainers.
+Figures figures_of(std::string_view message) {
+  Figures out;
+  bool zero = false;
+  for (std::size_t at = message.find("loss"); at != std::string_view::npos;
+       at = message.find("loss", at + 4)) {
+    std::size_t value = at + 4;
+    while (value < message.size() &&
+           std::string_view("'\": =").find(message[value]) != std::string_view::npos)
+      ++value;
+    if (value == at + 4 || value >= message.size()) continue;
+    const std::string small = lower(message.substr(value, 4));
+    const bool nan =
+        small.starts_with("nan") || small.starts_with("inf") || small.starts_with("-inf");
+    const std::size_t first = value + (message[value] == '-' ? 1 : 0);
+    if (!nan && (first >= message.size() || !digit(message[first]))) continue;
+    out.seen = true;
+    out.finite = out.finite && !nan;
+    zero = zero || small.starts_with("0.0,") || small.starts_with("0.0}");
+  }
+  if (zero && message.find("'grad_norm': nan") != std::string_view::npos) out.finite = false;
+  return out;
+}
+
+}  // namespace
+
+std::string likeness(std::string_view message) {
+  std::string out;
+  for (const char c : message) {
+    if (!digit(c)) out += c;
+  }
+  return out;
+}
+
+void Seeing::take(const LogLine& line) {
+  place(line);
+  const std::string_view bare = trim(line.message);
+  if (bare.empty()) return;
+  Stream& stream = streams_[line.rank.value_or(-1)];
+  const auto match = signatures_.match(line.message, stream.frames);
+  const Role role = match ? match->signature->role : Role::advice;
+  if (table_.open || role == Role::teardown || bare.starts_with("srun: error: "))
+    read_launcher(bare, line.place);
+  if (read_traceback(bare, role == Role::frames, stream)) return;
+  if (!line.evidence && role == Role::progress) read_progress(line);
+  if (!line.evidence && role == Role::preparing) seen_.preparing = line.rank.value_or(0);
+  // a traceback quotes the source: what stands there was not said
+  const bool at_start = !line.message.starts_with(' ') && !line.message.starts_with('\t');
+  if (stream.in_traceback && !at_start && !table_.open) return;
+  const std::string_view name = exception_name(bare);
+  const bool exception = !name.empty() && (at_start || stream.in_traceback || table_.open);
+  const bool telling = match && role != Role::progress && role != Role::preparing;
+  if (match && match->self && line.nccl_pid && rank_of_nccl_.size() < kMostRanks)
+    rank_of_nccl_[{std::string(line.host), *line.nccl_pid}] = *match->self;
+  if (!exception && (!telling || role == Role::advice)) return;
+  add(line, stream, telling ? match : std::nullopt, exception ? name : std::string_view());
+  if (exception) stream = Stream{};
+}
+
+Seen Seeing::finish() {
+  for (Clue& clue : seen_.clues) {
+    if (clue.exception && !clue.rank) clue.named_by = who_named(clue.message);
+  }
+  for (const auto& [rank, clue] : first_nan_) seen_.ended_as_nan.insert(rank);
+  return std::move(seen_);
+}
+
+/// Whose line it is, and where.
+void Seeing::place(const LogLine& line) {
+  if (line.place.log != last_.log || line.place.section != last_.section) {
+    streams_.clear();
+    table_ = {};
+  }
+  last_ = line.place;
+  if (line.rank && !line.evidence) hear(line);
+  if (!line.host.empty() && line.host != last_host_ && seen_.hosts.size() < kMostHosts) {
+    last_host_ = line.host;
+    seen_.hosts.insert(last_host_);
+  }
+}
+
+void Seeing::hear(const LogLine& line) {
+  if (seen_.ranks.size() < kMostRanks) seen_.ranks.insert(*line.rank);
+  const std::pair section(line.place.log, line.place.section);
+  if (seen_.speakers.size() < kMostSections) seen_.speakers[section].insert(*line.rank);
+  if (spoken_.size() < kMostSpoken) spoken_.emplace_back(*line.rank, clean_text(line.message, 400));
+}
+
+/// The one rank that spoke of what the message quotes ('runs/step-400/rank_01.pt') before.
+std::optional<int> Seeing::who_named(std::string_view message) const {
+  const std::size_t open = message.find('\'');
+  const std::size_t close = open == std::string_view::npos ? open : message.find('\'', open + 1);
+  if (close == std::string_view::npos || close - open < 6) return {};
+  const std::string_view quoted = message.substr(open + 1, close - open - 1);
+  std::optional<int> found;
+  for (const auto& [rank, text] : spoken_) {
+    if (text.find(quoted) == std::string::npos) continue;
+    if (found && *found != rank) return {};
+    found = rank;
+  }
+  return found;
+}
+
+void Seeing::add_ended(const Place& place, std::optional<int> rank, std::optional<int> pid,
+                       int code) {
+  if (pid && rank && seen_.rank_of_pid.size() < kMostEnded) seen_.rank_of_pid[*pid] = *rank;
+  const auto same = [&](const Ended& other) { return pid && other.pid == pid; };
+  const auto known = std::find_if(seen_.ended.begin(), seen_.ended.end(), same);
+  if (known != seen_.ended.end()) {  // the table knows better than the line above it
+    *known = {place, rank, pid, code};
+  } else if (seen_.ended.size() < kMostEnded) {
+    seen_.ended.push_back({place, rank, pid, code});
+  }
+}
+
+/// torchelastic's closing table.
+void Seeing::read_table(std::string_view bare, const Place& place) {
+  if (bare.find("(first observed failure)") != std::string_view::npos || bare == "Failures:") {
+    table_ = {true, {}, {}};
+    seen_.failed = true;
+  }
+  if (!table_.open) return;
+  if (bare.starts_with("rank ")) {
+    table_.rank = number_after(bare, "rank");
+  } else if (bare.starts_with("exitcode ")) {
+    const auto code = number_after(bare, "exitcode");
+    if (code) add_ended(place, table_.rank, number_after(bare, "(pid"), *code);
+  }
+}
+
+/// What launchers say of the processes that ended.
+void Seeing::read_launcher(std::string_view bare, const Place& place) {
+  read_table(bare, place);
+  if (bare.find("failed (exitcode: ") != std::string_view::npos) {
+    const auto code = number_after(bare, "(exitcode");
+    seen_.failed = true;
+    if (code) add_ended(place, number_after(bare, "local_rank"), number_after(bare, "(pid"), *code);
+  } else if (bare.starts_with("srun: error: ")) {
+    // "srun: error: host-a: task 0: Exited with exit code 1", "…: tasks 0-3: Killed"
+    const bool one = bare.find(": task ") != std::string_view::npos;
+    const auto first = number_after(bare, one ? ": task" : ": tasks");
+    if (!first || *first < 0 || *first > kMostTasks) return;
+    int last = *first;
+    if (!one) {  // "tasks 1,3": more than one is all that counts
+      const std::size_t dash = bare.find_first_of("-,", bare.find(": tasks"));
+      const auto end = number_after(bare.substr(dash == std::string_view::npos ? 0 : dash), "-");
+      last = std::clamp(end ? *end : *first + 1, *first, *first + kMostTasks);
+    }
+    for (int task = *first; task <= last; ++task) add_ended(place, task, {}, 1);
+  } else if (bare.find("noticed that process rank ") != std::string_view::npos) {
+    const auto signal = number_after(bare, "exited on signal");
+    add_ended(place, number_after(bare, "process rank"), {}, signal ? -*signal : 1);
+  }
+}
+
+/// Lines that are a traceback's own; true where nothing else is to be looked for.
+bool Seeing::read_traceback(std::string_view bare, bool head, Stream& stream) {
+  if (head) {
+    const bool chained = stream.chained, handling = stream.handling;
+    stream = {};
+    stream.chained = chained, stream.handling = handling;
+    stream.in_traceback = true;
+    return true;
+  }
+  if (bare.starts_with("During handling of the above exception") ||
+      bare.starts_with("The above exception was the direct cause")) {
+    stream.chained = true;
+    stream.handling = bare.starts_with("During");
+    return true;
+  }
+  if (bare.starts_with("File \"")) {
+    stream.in_traceback = true;
+    if (stream.frames.size() > kMostFrames) stream.frames.erase(0, stream.frames.size() / 2);
+    stream.frames += bare.substr(0, 500);
+    stream.frames += '\n';
+    return true;
+  }
+  return bare.find_first_not_of("^~ ") == std::string_view::npos;
+}
+
+void Seeing::read_progress(const LogLine& line) {
+  const Figures figures = figures_of(line.message);
+  if (figures.seen) note_figures(line, figures.finite);
+  if (figures.seen ? !figures.finite : !advances(line)) return;
+  seen_.progress[line.rank.value_or(-1)] = {line.place, line.unix_s};
+}
+
+/// "step 20" behind "step 10": a line of a form that was seen with a smaller number. A bar is none:
+/// it is drawn once more when the program dies.
+bool Seeing::advances(const LogLine& line) {
+  const std::string_view message = line.message.substr(0, 200);
+  if (message.find('|') != std::string_view::npos) return false;
+  std::string small = lower(message);
+  std::size_t at = std::string::npos;
+  for (const std::string_view word : {"step", "iter", "epoch", "batch"})
+    at = std::min(at, small.find(word));
+  if (at == std::string::npos) return false;
+  at = small.find_first_of("0123456789", at);
+  if (at == std::string::npos) return false;
+  std::size_t end = at;
+  while (end < small.size() && end - at < 12 && digit(small[end])) ++end;
+  const std::int64_t number = *to_integer(std::string_view(small).substr(at, end - at));
+  const std::size_t form =
+      std::hash<std::string>()(likeness(small)) ^ static_cast<std::size_t>(line.rank.value_or(-1));
+  const auto known = forms_.find(form);
+  if (known == forms_.end()) {
+    if (forms_.size() < kMostForms) forms_[form] = number;
+    return false;
+  }
+  const bool more = number > known->second;
+  known->second = number;
+  return more;
+}
+
+Clue Seeing::clue_of(const LogLine& line) const {
+  Clue clue;
+  clue.place = line.place;
+  clue.text = clean_text(line.shown, kMostText);
+  clue.message = clean_text(trim(line.message), kMostText);
+  clue.rank = line.rank;
+  clue.nccl_device = line.nccl_device;
+  clue.host = clean_text(line.host, 255);
+  clue.unix_s = line.unix_s;
+  clue.evidence = line.evidence;
+  clue.of_table = table_.open;
+  if (table_.open && !line.rank) clue.rank = table_.rank;
+  if (line.nccl_pid && !clue.rank) {
+    const auto known = rank_of_nccl_.find({clue.host, *line.nccl_pid});
+    if (known != rank_of_nccl_.end()) clue.rank = known->second;
+  }
+  return clue;
+}
+
+/// The first of the figures that are no numbers; forgotten when a number follows.
+void Seeing::note_figures(const LogLine& line, bool finite) {
+  const int rank = line.rank.value_or(-1);
+  const auto open = first_nan_.find(rank);
+  if (finite) {
+    if (open == first_nan_.end()) return;
+    seen_.clues[open->second].role = Role::advice;
+    first_nan_.erase(open);
+    return;
+  }
+  if (open != first_nan_.end() || seen_.clues.size() >= kMostClues) return;
+  Clue clue = clue_of(line);
+  clue.role = Role::root;
+  clue.layer = FailureLayer::numerics;
+  clue.figure = true;
+  first_nan_[rank] = seen_.clues.size();
+  push(std::move(clue));
+}
+
+void Seeing::add(const LogLine& line, const Stream& stream,
+                 const std::optional<Signatures::Match>& match, std::string_view exception) {
+  Clue clue = clue_of(line);
+  clue.exception = !exception.empty();
+  clue.chained = clue.exception && stream.chained;
+  if (match) {
+    clue.signature = match->signature;
+    clue.role = match->signature->role;
+    clue.layer = match->signature->layer;
+    clue.about = match->rank;
+    if (match->self && !clue.rank) clue.rank = match->self;
+    clue.pid = match->pid;
+  } else {
+    clue.layer = layer_of_exception(exception, clue.message, stream.frames);
+  }
+  if (clue.exception || clue.role == Role::teardown) seen_.failed = true;
+  if (clue.message.find("NCCL") != std::string::npos) seen_.nccl = true;
+  // what a clumsy handler hid: the row of the table tells more than the type above it
+  if (clue.exception && stream.handling && match && clue.role == Role::root &&
+      !seen_.clues.empty()) {
+    Clue& before = seen_.clues.back();
+    if (before.exception && before.signature == nullptr) before.role = Role::cascade;
+  }
+  push(std::move(clue));
+}
+
+/// Of the same said again and again: the first ones, and the last.
+void Seeing::push(Clue clue) {
+  if (clue.figure) {
+    if (seen_.clues.size() < kMostClues) seen_.clues.push_back(std::move(clue));
+    return;
+  }
+  Said& said = said_[{clue.signature, clue.rank.value_or(-1)}];
+  if (said.times >= kMostAlike || seen_.clues.size() >= kMostClues) {
+    if (said.times > 0) seen_.clues[said.last] = std::move(clue);
+    return;
+  }
+  ++said.times;
+  said.last = seen_.clues.size();
+  seen_.clues.push_back(std::move(clue));
+}
+
+}  // namespace rigwise::triage_parts

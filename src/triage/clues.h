@@ -1,0 +1,127 @@
+// Clues: the lines that mean something, each with its role, and the facts that launchers state.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "rigwise/triage.h"
+#include "triage/lines.h"
+
+namespace rigwise::triage_parts {
+
+struct Clue {
+  Role role = Role::root;
+  FailureLayer layer = FailureLayer::none;
+  const Signature* signature = nullptr;  // nullptr: an exception that no row knows
+  Place place = {};
+  std::string text = {};     // the whole line
+  std::string message = {};  // without prefixes
+  std::optional<int> rank = {}, pid = {};
+  std::optional<int> about = {};        // the rank that the line itself accuses
+  std::optional<int> named_by = {};     // the only rank that spoke of what it quotes
+  std::optional<int> nccl_device = {};  // that the line is tagged with
+  std::string host = {};
+  std::optional<double> unix_s = {};
+  bool evidence = false;
+  bool exception = false;
+  bool of_table = false;  // inside a launcher's table of failures
+  bool figure = false;    // a loss that is no number
+  bool chained = false;   // raised while, or because, another one was handled
+};
+
+/// Somebody's last sign of progress.
+struct Alive {
+  Place place = {};
+  std::optional<double> unix_s = {};
+};
+
+/// A process that a launcher found ended by itself, before it ended the others.
+struct Ended {
+  Place place = {};
+  std::optional<int> rank = {}, pid = {};
+  int code = 1;  // negative: the signal
+};
+
+struct Seen {
+  std::vector<Clue> clues = {};
+  std::map<int, Alive> progress = {};  // by rank; -1: lines of no rank
+  std::set<int> ended_as_nan = {};     // ranks, or -1, whose last figures were no numbers
+  std::set<int> ranks = {};            // that spoke
+  std::set<std::string> hosts = {};    // that a line named
+  std::map<std::pair<std::size_t, int>, std::set<int>> speakers = {};  // by log and section
+  std::vector<Ended> ended = {};
+  std::map<int, int> rank_of_pid = {};
+  std::optional<int> preparing = {};  // the rank that made data ready last
+  bool nccl = false;                  // NCCL or its watchdog spoke
+  bool failed = false;                // an exit code, a signal or an exception at the end
+};
+
+class Seeing {
+ public:
+  explicit Seeing(const Signatures& signatures) : signatures_(signatures) {}
+  void take(const LogLine& line);
+  void know_rank(int pid, int rank) { seen_.rank_of_pid[pid] = rank; }
+  Seen finish();
+
+ private:
+  /// One stream of lines (a file's, or a rank's in it): the traceback that is being read.
+  struct Stream {
+    std::string frames = {};
+    bool chained = false;
+    bool handling = false;  // chained by "During handling of"
+    bool in_traceback = false;
+  };
+  /// torchelastic's closing table: entries that name a rank and may quote its traceback.
+  struct Table {
+    bool open = false;
+    std::optional<int> rank = {}, pid = {};
+  };
+
+  void place(const LogLine& line);
+  void hear(const LogLine& line);
+  [[nodiscard]] std::optional<int> who_named(std::string_view message) const;
+  void read_table(std::string_view bare, const Place& place);
+  void read_launcher(std::string_view bare, const Place& place);
+  void add_ended(const Place& place, std::optional<int> rank, std::optional<int> pid, int code);
+  bool read_traceback(std::string_view bare, bool head, Stream& stream);
+  void read_progress(const LogLine& line);
+  bool advances(const LogLine& line);
+  [[nodiscard]] Clue clue_of(const LogLine& line) const;
+  void note_figures(const LogLine& line, bool finite);
+  void add(const LogLine& line, const Stream& stream, const std::optional<Signatures::Match>& match,
+           std::string_view exception);
+  void push(Clue clue);
+
+  const Signatures& signatures_;
+  Seen seen_;
+  std::map<int, Stream> streams_;
+  std::map<int, std::size_t> first_nan_;  // by rank: the clue
+  struct Said {
+    int times = 0;
+    std::size_t last = 0;  // the clue
+  };
+  std::map<std::pair<const Signature*, int>, Said> said_;    // by signature and rank
+  std::map<std::size_t, std::int64_t> forms_;                // last number of lines of one form
+  std::vector<std::pair<int, std::string>> spoken_;          // by whom, what
+  std::map<std::pair<std::string, int>, int> rank_of_nccl_;  // by host and process
+  Table table_;
+  std::string last_host_;
+  Place last_;
+};
+
+/// "KeyError" of "KeyError: 'mixed'"; empty where the message begins with no exception's name.
+std::string_view exception_name(std::string_view message);
+
+/// Where an exception that no row of the table knows belongs, by its type and the files it came
+/// through.
+FailureLayer layer_of_exception(std::string_view name, std::string_view message,
+                                std::string_view frames);
+
+/// The text that two ranks print of one failure: without what differs from rank to rank.
+std::string likeness(std::string_view message);
+
+}  // namespace rigwise::triage_parts
