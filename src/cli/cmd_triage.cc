@@ -4,6 +4,7 @@
 
 #include "base/files.h"
 #include "base/text.h"
+#include "cli/failed_run.h"
 #include "cli/verbs.h"
 #include "report/failure.h"
 #include "rigwise/triage.h"
@@ -13,57 +14,69 @@ namespace rigwise::cli {
 
 namespace {
 
-constexpr std::size_t kMostBytes = std::size_t{4} << 30;  // of one log
+namespace fs = std::filesystem;
 
-/// Logs and the bytes that they are views of.
-struct Texts {
-  std::vector<FailureLog> logs = {};
-  std::vector<std::string> bytes = {};
-};
+constexpr std::uint64_t kWhole = ~std::uint64_t{0};
+constexpr int kDeepest = 6;
+constexpr std::size_t kMostFiles = 2000;
 
-Status add_file(Texts& texts, const std::filesystem::path& path, const std::string& name,
-                const std::string& host) {
-  RW_TRY(std::string bytes, read_file(path, kMostBytes));
-  texts.bytes.push_back(std::move(bytes));
-  texts.logs.push_back({name, {}, {}, host});
-  return Ok{};
-}
-
-/// What the run's command wrote: log/*.log of its folder.
-Status add_run(Texts& texts, const Run& run) {
-  std::vector<std::filesystem::path> files;
+/// Logs of a folder, such as torchrun's --log-dir, in the order of their paths.
+std::vector<fs::path> logs_below(const fs::path& folder) {
+  std::vector<fs::path> files;
   std::error_code failed;
-  const auto folder = run.dir / layout::kLogFolder;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, failed)) {
-    if (entry.path().extension() == ".log" && entry.is_regular_file(failed))
-      files.push_back(entry.path());
+  for (auto entry = fs::recursive_directory_iterator(folder, failed);
+       !failed && entry != fs::recursive_directory_iterator() && files.size() < kMostFiles;
+       entry.increment(failed)) {
+    if (entry.depth() >= kDeepest) entry.disable_recursion_pending();
+    const std::string kind = lower(entry->path().extension().string());
+    const bool log =
+        kind.empty() || kind == ".log" || kind == ".txt" || kind == ".err" || kind == ".out";
+    if (log && entry->is_regular_file(failed) && !entry->is_symlink(failed))
+      files.push_back(entry->path());
   }
   std::sort(files.begin(), files.end());
-  for (const auto& file : files) {
-    const auto name = std::filesystem::path(layout::kLogFolder) / file.filename();
-    RW_CHECK(add_file(texts, file, name.string(), run.info.host));
+  return files;
+}
+
+Result<Failure> triage_files(const std::vector<fs::path>& files, const Signatures& signatures) {
+  std::vector<std::string> names;
+  for (const auto& file : files) names.push_back(file.string());
+  const auto ranks = ranks_of_logs(names);
+  Triage triage(signatures);
+  for (std::size_t i = 0; i < files.size(); ++i)
+    RW_CHECK(push_file(triage, files[i], {names[i], ranks[i], ""}, kWhole));
+  return triage.finish();
+}
+
+Result<Failure> triage_with(const TriageArgs& args, const Signatures& signatures) {
+  std::error_code ignored;
+  std::vector<fs::path> files;
+  for (const std::string& name : args.names) {
+    const bool run = fs::exists(fs::path(name) / layout::kRunJson, ignored);
+    if (fs::is_directory(name, ignored) && !run) {
+      const auto below = logs_below(name);
+      if (below.empty())
+        return Error{Errc::not_found, "no log in " + clean_text(name, 200),
+                     "files of *.log, *.txt, *.err, *.out"};
+      files.insert(files.end(), below.begin(), below.end());
+    } else if (fs::exists(name, ignored) && !run) {
+      files.emplace_back(name);
+    }
   }
-  if (!files.empty()) return Ok{};
-  return Error{Errc::unavailable, "run " + run.info.id + " has no log", ""};
+  if (!files.empty() && files.size() >= args.names.size()) return triage_files(files, signatures);
+  if (args.names.size() > 1) {
+    for (const std::string& name : args.names) {
+      if (!fs::exists(name, ignored))
+        return Error{Errc::not_found, "no such file: " + clean_text(name, 200), ""};
+    }
+    return Error{Errc::usage, "triage: one run at a time, or files", "rigwise triage NAME"};
+  }
+  RW_TRY(const Run run, latest_run(args, args.names[0]));
+  return failure_of_run(run, signatures, kWhole);
 }
 
 Result<Failure> triage_of(const TriageArgs& args) {
-  Texts texts;
-  std::error_code ignored;
-  const auto is_file = [&](const std::string& name) {
-    return std::filesystem::exists(name, ignored) && !std::filesystem::is_directory(name, ignored);
-  };
-  const bool files = std::any_of(args.names.begin(), args.names.end(), is_file);
-  for (const std::string& name : args.names) {
-    if (files) {
-      RW_CHECK(add_file(texts, name, name, ""));
-    } else {
-      RW_TRY(const Run run, latest_run(args, name));
-      RW_CHECK(add_run(texts, run));
-    }
-  }
-  for (std::size_t i = 0; i < texts.logs.size(); ++i) texts.logs[i].text = texts.bytes[i];
-  if (!args.signatures) return triage(texts.logs, Signatures::built_in());
+  if (!args.signatures) return triage_with(args, Signatures::built_in());
   RW_TRY(const std::string csv, read_file(*args.signatures, 1 << 20));
   auto own = Signatures::parse(csv, &Signatures::built_in());
   if (!own) {
@@ -72,7 +85,7 @@ Result<Failure> triage_of(const TriageArgs& args) {
     error.message = clean_text(*args.signatures, 200) + ": " + error.message;
     return error;
   }
-  return triage(texts.logs, *own);
+  return triage_with(args, *own);
 }
 
 }  // namespace

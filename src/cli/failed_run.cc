@@ -1,0 +1,148 @@
+#include "cli/failed_run.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <map>
+
+#include "base/files.h"
+#include "base/text.h"
+#include "rigwise/units.h"
+#include "run/layout.h"
+
+namespace rigwise::cli {
+
+namespace {
+
+constexpr std::size_t kPiece = 1 << 20;
+
+Status trouble(const std::filesystem::path& path) {
+  const auto code = errno == ENOENT ? Errc::not_found : Errc::io;
+  return Error{code, clean_text(path.string(), 200) + ": " + errno_text(errno), ""};
+}
+
+/// What run.json says of the end, in the words that the table of signatures knows; empty for an end
+/// without a fault of its own.
+std::string words_of(const Ending& ending) {
+  if (ending.signal) {
+    const char* name = sigabbrev_np(*ending.signal);
+    return "ended by signal SIG" + std::string(name == nullptr ? "?" : name);
+  }
+  if (ending.exit_status && *ending.exit_status != 0)
+    return "exit status " + std::to_string(*ending.exit_status);
+  return {};
+}
+
+/// The file system with the least room at the end, if one was full.
+std::string full_disk(const Run& run) {
+  std::map<std::string, DiskSample> last;
+  const auto visited =
+      visit_disk(run, run.info.host, {"t_s", "device", "fs_total_bytes", "fs_free_bytes"},
+                 [&](const DiskSample& row, std::int64_t) {
+                   if (row.device.starts_with('/')) last[row.device] = row;
+                   return true;
+                 });
+  if (!visited) return {};
+  constexpr double kFull_frac = 0.005;
+  for (const auto& [mount, row] : last) {
+    if (!row.fs_free_bytes || !row.fs_total_bytes) continue;
+    if (*row.fs_free_bytes > kFull_frac * *row.fs_total_bytes) continue;
+    return fmt::format("{} had {} free at {:.0f} s ({})", clean_text(mount, 80),
+                       format_bytes(*row.fs_free_bytes), row.t_s,
+                       layout::watch_file(run.info.host, "disk"));
+  }
+  return {};
+}
+
+/// How little memory was left in the last samples.
+std::string little_memory(const Run& run) {
+  std::optional<HostSample> least;
+  constexpr double kLast_s = 10;
+  const auto visited =
+      visit_host(run, run.info.host, {"t_s", "mem_available_bytes", "tree_rss_bytes"},
+                 [&](const HostSample& row, std::int64_t) {
+                   if (row.t_s < run.wall_s - kLast_s || !row.mem_available_bytes) return true;
+                   if (!least || *row.mem_available_bytes < *least->mem_available_bytes)
+                     least = row;
+                   return true;
+                 });
+  if (!visited || !least) return {};
+  std::string out = fmt::format("{} of memory were left at {:.0f} s",
+                                format_bytes(*least->mem_available_bytes), least->t_s);
+  if (least->tree_rss_bytes)
+    out += fmt::format(", the run held {}", format_bytes(*least->tree_rss_bytes));
+  return out + " (" + layout::watch_file(run.info.host, "host") + ")";
+}
+
+void know_ranks(Triage& triage, const Run& run) {
+  (void)visit_proc(run, run.info.host, {"t_s", "pid", "role", "rank"},
+                   [&](const ProcSample& row, std::int64_t) {
+                     if (row.role == "rank" && row.rank) triage.know_rank(row.pid, *row.rank);
+                     return true;
+                   });
+}
+
+}  // namespace
+
+Status push_file(Triage& triage, const std::filesystem::path& path, const LogName& name,
+                 std::uint64_t most_bytes) {
+  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status = {};
+  if (!file.valid() || ::fstat(file.get(), &status) != 0) return trouble(path);
+  std::uint64_t skip = 0;
+  if (S_ISREG(status.st_mode) && static_cast<std::uint64_t>(status.st_size) > most_bytes)
+    skip = static_cast<std::uint64_t>(status.st_size) - most_bytes;
+  triage.begin(name);
+  std::string piece(kPiece, '\0');
+  while (true) {
+    const std::size_t want = skip > 0 ? std::min<std::uint64_t>(skip, kPiece) : kPiece;
+    const ssize_t got = ::read(file.get(), piece.data(), want);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return trouble(path);
+    if (got == 0) return Ok{};
+    const std::string_view bytes(piece.data(), static_cast<std::size_t>(got));
+    if (skip > 0) {
+      triage.skip(bytes);
+      skip -= bytes.size();
+    } else {
+      triage.push(bytes);
+    }
+  }
+}
+
+Result<Failure> failure_of_run(const Run& run, const Signatures& signatures,
+                               std::uint64_t most_bytes) {
+  std::vector<std::filesystem::path> files;
+  std::error_code failed;
+  const auto folder = run.dir / layout::kLogFolder;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failed)) {
+    if (entry.path().extension() == ".log" && entry.is_regular_file(failed))
+      files.push_back(entry.path());
+  }
+  if (files.empty()) return Error{Errc::unavailable, "run " + run.info.id + " has no log", ""};
+  std::sort(files.begin(), files.end());
+  Triage triage(signatures);
+  know_ranks(triage, run);
+  for (const auto& file : files) {
+    const auto name = std::filesystem::path(layout::kLogFolder) / file.filename();
+    RW_CHECK(push_file(triage, file, {name.string(), {}, run.info.host}, most_bytes));
+  }
+  if (run.info.ending) {
+    triage.begin({std::string(layout::kRunJson), {}, run.info.host});
+    triage.push(words_of(*run.info.ending));
+  }
+  Failure failure = triage.finish();
+  const std::string seen = failure.layer == FailureLayer::storage_space ? full_disk(run)
+                           : failure.layer == FailureLayer::host_oom    ? little_memory(run)
+                                                                        : std::string();
+  if (!seen.empty()) failure.confirms = seen;
+  return failure;
+}
+
+}  // namespace rigwise::cli
