@@ -109,6 +109,7 @@ Result<std::shared_ptr<Comm>> connect_ranks(const RankFlags& flags, const RankPl
   options.device = device;
   options.timeout_s = flags.timeout_s;
   options.interface = flags.interface;
+  options.on_stuck = [](const Error& error) { std::_Exit(fail(error)); };
   RW_TRY(auto comm, connect(place, options));
   if (comm->rank() == 0 && comm->size() > 1 && !comm->notes().empty()) {
     std::fprintf(stderr, "rigwise-engine: %d ranks, %s\n", comm->size(), comm->notes()[0].c_str());

@@ -153,7 +153,7 @@ Result<std::shared_ptr<Comm>> connect(const RankPlace& place, const CommOptions&
   if (place.size == 1) {
     return make_solo(options.device, 0, std::make_shared<CommCounters>());
   }
-  RW_TRY(auto meeting, Meeting::join(place, options.timeout_s));
+  RW_TRY(auto meeting, Meeting::join(place, options.timeout_s, options.on_stuck));
   if (options.device.is_cuda()) return connect_nccl(std::move(meeting), options);
   return connect_gloo(std::move(meeting), options);
 }

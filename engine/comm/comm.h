@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -122,6 +123,9 @@ struct CommOptions {
   at::Device device = at::kCPU;
   double timeout_s = 60;                      // of one operation, and of coming together
   std::optional<std::string> interface = {};  // else lo on one host, else the one towards rank 0
+  /// Called from another thread where a rank is lost and an operation of this one, whose
+  /// connections were ended for that, does not hear of it. Says the error and ends the process.
+  std::function<void(const Error&)> on_stuck = {};
 };
 
 /// Brings the ranks together and returns the world. With one rank it opens no socket. Once per

@@ -87,6 +87,7 @@ using SharedPtr = std::shared_ptr<Shared>;
 template <class Call>
 auto guarded(const SharedPtr& shared, const char* name, Call call) {
   try {
+    const Meeting::Waiting waiting(*shared->meeting);
     return call();
   } catch (const CommFailure&) {
     throw;
@@ -257,6 +258,7 @@ class GlooComm final : public Comm {
   /// Connects the members. Collective.
   Status open() {
     try {
+      const Meeting::Waiting waiting(*shared_->meeting);
       auto store =
           c10::make_intrusive<c10d::PrefixStore>("gloo/" + name_ + "/", shared_->meeting->store());
       group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank(), size(), shared_->options);

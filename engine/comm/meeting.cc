@@ -10,6 +10,7 @@
 #include <array>
 #include <chrono>
 #include <climits>
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 
@@ -27,6 +28,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kBeat = 500ms;
 constexpr auto kSilence = 3000ms;  // six beats missed: lost
 constexpr auto kStoreLimit = 5000ms;
+constexpr auto kStuck = 1500ms;  // an operation whose connections were ended and that does not end
 constexpr const char* kStopped = "stopped";
 
 std::chrono::milliseconds milliseconds(double seconds) {
@@ -111,9 +113,14 @@ std::string to_text(const Member& member, int size) {
       .dump();
 }
 
-std::optional<std::string> read_from(c10d::Store& store, const std::string& key) {
-  if (!store.check({key})) return {};
-  return store.get_to_str(key);
+/// Empty also where the store does not answer.
+std::optional<std::string> read(c10d::Store& store, const std::string& key) {
+  try {
+    if (!store.check({key})) return {};
+    return store.get_to_str(key);
+  } catch (const std::exception&) {
+    return {};
+  }
 }
 
 /// Gone for sure: it ran on this machine and does not any more.
@@ -123,11 +130,34 @@ bool is_dead_here(const Member& member, const Member& me) {
   return now.state.empty() || now.state == "Z" || now.state == "X" || now.started != member.started;
 }
 
+Error failure_of(int rank, const std::string& message) {
+  return Error{Errc::remote, fmt::format("rank {}: {}", rank, message),
+               "look at that rank's own output and its host's kernel log, then start again"};
+}
+
+/// Ranks that ran on this machine, do not any more, and did not say that they left.
+template <class HasLeft, class Who>
+std::vector<std::string> lost_here(const std::vector<Member>& members, int self, HasLeft has_left,
+                                   Who who) {
+  std::vector<std::string> lost;
+  for (int rank = 0; rank < static_cast<int>(members.size()); ++rank) {
+    if (rank == self || !is_dead_here(members[static_cast<std::size_t>(rank)],
+                                      members[static_cast<std::size_t>(self)]))
+      continue;
+    if (!has_left(rank)) lost.push_back(who(rank));
+  }
+  return lost;
+}
+
 }  // namespace
 
-Result<std::shared_ptr<Meeting>> Meeting::join(const RankPlace& place, double timeout_s) {
+Result<std::shared_ptr<Meeting>> Meeting::join(const RankPlace& place, double timeout_s,
+                                               std::function<void(const Error&)> on_stuck) {
   quiet_libtorch();
-  std::shared_ptr<Meeting> meeting(new Meeting(place, timeout_s));
+  // Gloo and the store write to sockets whose other end may be gone, and would end this rank before
+  // it could say who was lost.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::shared_ptr<Meeting> meeting(new Meeting(place, timeout_s, std::move(on_stuck)));
   RW_CHECK(meeting->open(place));
   RW_CHECK(meeting->introduce(place));
   RW_CHECK(meeting->gather());
@@ -135,8 +165,9 @@ Result<std::shared_ptr<Meeting>> Meeting::join(const RankPlace& place, double ti
   return meeting;
 }
 
-Meeting::Meeting(const RankPlace& place, double timeout_s)
-    : rank_(place.rank), size_(place.size), timeout_s_(timeout_s) {
+Meeting::Meeting(const RankPlace& place, double timeout_s,
+                 std::function<void(const Error&)> on_stuck)
+    : rank_(place.rank), size_(place.size), timeout_s_(timeout_s), on_stuck_(std::move(on_stuck)) {
   members_.resize(static_cast<std::size_t>(size_));
 }
 
@@ -152,7 +183,7 @@ Meeting::~Meeting() {
     if (!failed_ && introduced_) store_->set(fmt::format("left/{}", rank_), std::string(kStopped));
     if (holds_store_) {
       if (failed_) end_connections(port_);  // or those who wait for us would wait for our end
-      let_others_leave();
+      let_others_leave(*store_);
     }
   } catch (const std::exception&) {  // the store is gone: nobody is left to hear it
   }
@@ -230,7 +261,7 @@ Status Meeting::gather() {
     } catch (const std::exception&) {
       std::vector<std::string> missing;
       for (int rank = 0; rank < size_; ++rank) {
-        if (!read(fmt::format("rank/{}", rank))) missing.push_back(std::to_string(rank));
+        if (!read(*store_, fmt::format("rank/{}", rank))) missing.push_back(std::to_string(rank));
       }
       return Error{
           Errc::unavailable,
@@ -277,22 +308,32 @@ void Meeting::beat() {
   } catch (const std::exception&) {
     return;
   }
+  bool answers = true;
   std::unique_lock lock(mutex_);
   while (!stop_) {
     lock.unlock();
     try {
-      store->set(key, fmt::format("{} {} {}", ++count, operation_.load(), operation_name_.load()));
-      look_after_others(*store);
+      if (answers) {
+        store->set(key,
+                   fmt::format("{} {} {}", ++count, operation_.load(), operation_name_.load()));
+        look_after_others(*store);
+      }
     } catch (const std::exception&) {
-      return;  // no store, nobody who reads; the next operation will fail and say so
+      answers = false;  // it went down with who held it, which may still be on its way out
     }
+    if (!answers) {
+      if (!one_machine()) return;  // the next operation will fail and say so
+      const Member& me = members_[static_cast<std::size_t>(rank_)];
+      if (is_dead_here(members_[0], me)) note_loss();
+    }
+    end_if_stuck(*store);
     lock.lock();
     stop_changed_.wait_for(lock, kBeat, [this] { return stop_; });
   }
 }
 
-/// Some ranks have nothing to do with the lost one for a long while (a pipeline's other end): the
-/// next operation of this rank fails too. Only where there is no doubt: a run must not end because
+/// Some ranks have nothing to do with the lost one for a long while (a pipeline's other end):
+/// what they wait for fails too. Only where there is no doubt: a run must not end because
 /// a host was busy for some seconds.
 void Meeting::look_after_others(c10d::Store& store) {
   const Member& me = members_[static_cast<std::size_t>(rank_)];
@@ -304,27 +345,38 @@ void Meeting::look_after_others(c10d::Store& store) {
     auto& [beat, when] = heard_[static_cast<std::size_t>(rank)];
     bool gone = is_dead_here(member, me);
     if (member.machine != me.machine) {
-      std::string latest = read_from(store, fmt::format("beat/{}", rank)).value_or("");
+      std::string latest = read(store, fmt::format("beat/{}", rank)).value_or("");
       if (latest != beat) {
         beat = std::move(latest);
         when = now;
       }
       gone = now - when > std::max<Clock::duration>(milliseconds(timeout_s_), kSilence);
     }
-    if (gone && !store.check({fmt::format("left/{}", rank)})) someone_is_lost_ = true;
+    if (gone && !store.check({fmt::format("left/{}", rank)})) note_loss();
   }
 }
 
-std::optional<std::string> Meeting::read(const std::string& key) {
-  try {
-    return read_from(*store_, key);
-  } catch (const std::exception&) {
-    return {};
-  }
+/// Someone is lost for sure: the next operation fails, and so does the one that is waiting now, at
+/// once. It may wait for a rank that lives, waits itself, and would tell by its own end only.
+void Meeting::note_loss() {
+  if (someone_is_lost_.exchange(true)) return;
+  lost_since_ = Clock::now();
+  end_connections(port_);
+}
+
+/// Gloo does not always hear that a connection was ended, and waits on.
+void Meeting::end_if_stuck(c10d::Store& store) {
+  if (!on_stuck_ || !someone_is_lost_ || failed_ || waits_ == 0) return;
+  if (Clock::now() - lost_since_ < kStuck) return;
+  const std::lock_guard telling(telling_);
+  if (failed_) return;
+  const std::string message = tell(store, operation_name_.load(), "it did not end");
+  if (holds_store_) let_others_leave(store);
+  on_stuck_(failure_of(rank_, message));
 }
 
 /// Looks for a rank that is dead on this machine, or does not beat for kSilence, or has left.
-std::string Meeting::diagnose(const char* name, std::string_view reason) {
+std::string Meeting::diagnose(c10d::Store& store, const char* name, std::string_view reason) {
   const auto who = [this](int rank) {
     const Member& member = members_[static_cast<std::size_t>(rank)];
     return fmt::format("rank {} on {} (pid {})", rank, member.host, member.pid);
@@ -332,25 +384,29 @@ std::string Meeting::diagnose(const char* name, std::string_view reason) {
   const Member& me = members_[static_cast<std::size_t>(rank_)];
   const std::string during = fmt::format("during {} ({})", name, reason_of(reason));
 
-  store_->setTimeout(kStoreLimit);
+  store.setTimeout(kStoreLimit);
+  // What the kernel knows comes first: each question to the store waits for a turn of rank 0's
+  // process, and of a busy host's cores there are many that want one.
+  const auto has_left = [&store](int rank) {
+    return read(store, fmt::format("left/{}", rank)).has_value();
+  };
+  std::vector<std::string> lost = lost_here(members_, rank_, has_left, who);
   std::vector<std::string> beats_at_first(members_.size());
-  for (int rank = 0; rank < size_; ++rank) {
+  for (int rank = 0; rank < size_ && lost.empty(); ++rank) {
     beats_at_first[static_cast<std::size_t>(rank)] =
-        read(fmt::format("beat/{}", rank)).value_or("");
+        read(store, fmt::format("beat/{}", rank)).value_or("");
   }
-  std::vector<std::string> lost;
   std::vector<bool> beats(members_.size(), false);
   const auto deadline = Clock::now() + kSilence;
   while (lost.empty() && Clock::now() < deadline) {
     std::this_thread::sleep_for(100ms);
+    lost = lost_here(members_, rank_, has_left, who);
     bool all_beat = true;
-    for (int rank = 0; rank < size_; ++rank) {
+    for (int rank = 0; rank < size_ && lost.empty(); ++rank) {
       const auto at = static_cast<std::size_t>(rank);
-      if (rank == rank_) continue;
-      if (read(fmt::format("left/{}", rank))) continue;
-      if (is_dead_here(members_[at], me)) lost.push_back(who(rank));
+      if (rank == rank_ || has_left(rank)) continue;
       beats[at] =
-          beats[at] || read(fmt::format("beat/{}", rank)).value_or("") != beats_at_first[at];
+          beats[at] || read(store, fmt::format("beat/{}", rank)).value_or("") != beats_at_first[at];
       all_beat = all_beat && beats[at];
     }
     if (all_beat) break;
@@ -360,10 +416,10 @@ std::string Meeting::diagnose(const char* name, std::string_view reason) {
       const auto at = static_cast<std::size_t>(rank);
       // one that lives on this machine is not lost, however long it gets no time to beat
       if (rank == rank_ || beats[at] || members_[at].machine == me.machine) continue;
-      if (!read(fmt::format("left/{}", rank))) lost.push_back(who(rank));
+      if (!read(store, fmt::format("left/{}", rank))) lost.push_back(who(rank));
     }
     try {
-      store_->check({"rank/0"});
+      store.check({"rank/0"});
     } catch (const std::exception&) {  // nothing can be asked: it went down with who held it
       return holds_store_
                  ? "the meeting point was lost " + during
@@ -375,14 +431,14 @@ std::string Meeting::diagnose(const char* name, std::string_view reason) {
   }
 
   for (int rank = 0; rank < size_; ++rank) {
-    const auto why = read(fmt::format("left/{}", rank));
+    const auto why = read(store, fmt::format("left/{}", rank));
     if (!why || rank == rank_) continue;
     return *why == kStopped ? who(rank) + " stopped while the others went on, " + during
                             : *why;  // it knew who was lost
   }
   std::vector<std::string> behind;
   for (int rank = 0; rank < size_; ++rank) {
-    const auto beat = read(fmt::format("beat/{}", rank));
+    const auto beat = read(store, fmt::format("beat/{}", rank));
     if (!beat || rank == rank_) continue;
     const auto words = split(*beat, ' ');
     const auto operation = words.size() > 2 ? to_integer(words[1]) : std::nullopt;
@@ -395,27 +451,31 @@ std::string Meeting::diagnose(const char* name, std::string_view reason) {
                      reason_of(reason), behind.empty() ? "" : ": ", rigwise::join(behind, "; "));
 }
 
-void Meeting::fail(const char* name, std::string_view reason) {
+/// Finds out who is lost, and lets the others know that this rank has left, and why.
+std::string Meeting::tell(c10d::Store& store, const char* name, std::string_view reason) {
   std::string message;
   try {
-    message = diagnose(name, reason);
+    message = diagnose(store, name, reason);
   } catch (const std::exception& error) {
     message = fmt::format("{} failed ({}), and the meeting point is lost ({})", name,
                           reason_of(reason), reason_of(error.what()));
   }
   failed_ = true;
   try {
-    store_->set(fmt::format("left/{}", rank_), message);
+    store.set(fmt::format("left/{}", rank_), message);
   } catch (const std::exception&) {
   }
-  throw CommFailure(
-      Error{Errc::remote, fmt::format("rank {}: {}", rank_, message),
-            "look at that rank's own output and its host's kernel log, then start again"});
+  return message;
+}
+
+void Meeting::fail(const char* name, std::string_view reason) {
+  const std::lock_guard telling(telling_);
+  throw CommFailure(failure_of(rank_, tell(*store_, name, reason)));
 }
 
 /// The store dies with this process: whoever is still finding out what happened needs it.
-void Meeting::let_others_leave() {
-  store_->setTimeout(kStoreLimit);
+void Meeting::let_others_leave(c10d::Store& store) {
+  store.setTimeout(kStoreLimit);
   const Member& me = members_[0];
   const auto deadline = Clock::now() + std::min<Clock::duration>(milliseconds(timeout_s_), 15s);
   std::vector<std::string> last(members_.size());
@@ -424,9 +484,10 @@ void Meeting::let_others_leave() {
     bool waiting = false;
     for (int rank = 1; rank < size_; ++rank) {
       const auto at = static_cast<std::size_t>(rank);
-      if (!read(fmt::format("rank/{}", rank)) || read(fmt::format("left/{}", rank))) continue;
+      if (!read(store, fmt::format("rank/{}", rank)) || read(store, fmt::format("left/{}", rank)))
+        continue;
       if (!members_[at].host.empty() && is_dead_here(members_[at], me)) continue;
-      const std::string beat = read(fmt::format("beat/{}", rank)).value_or("");
+      const std::string beat = read(store, fmt::format("beat/{}", rank)).value_or("");
       if (beat != last[at]) {
         last[at] = beat;
         changed[at] = Clock::now();

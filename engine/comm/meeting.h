@@ -14,6 +14,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -34,8 +35,9 @@ struct Member {
 
 class Meeting {
  public:
-  /// Errors as connect() has them.
-  static Result<std::shared_ptr<Meeting>> join(const RankPlace& place, double timeout_s);
+  /// Errors as connect() has them. `on_stuck`: see CommOptions.
+  static Result<std::shared_ptr<Meeting>> join(const RankPlace& place, double timeout_s,
+                                               std::function<void(const Error&)> on_stuck = {});
   Meeting(const Meeting&) = delete;
   Meeting& operator=(const Meeting&) = delete;
   /// Says that this rank has left. The rank that holds the store first lets the others leave.
@@ -50,20 +52,33 @@ class Meeting {
   /// An operation starts; the others can see how far this rank has come. `name` is a literal. Fails
   /// as fail() does where a rank is known to be lost.
   void begin(const char* name);
+  /// Held while this rank waits for others.
+  class Waiting {
+   public:
+    explicit Waiting(Meeting& meeting) : meeting_(meeting) { ++meeting_.waits_; }
+    ~Waiting() { --meeting_.waits_; }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+
+   private:
+    Meeting& meeting_;
+  };
   /// An operation failed for the reason that the library gives: finds out who is lost, and throws.
   [[noreturn]] void fail(const char* name, std::string_view reason);
   [[nodiscard]] bool failed() const { return failed_; }
 
  private:
-  Meeting(const RankPlace& place, double timeout_s);
+  Meeting(const RankPlace& place, double timeout_s, std::function<void(const Error&)> on_stuck);
   Status open(const RankPlace& place);
   Status introduce(const RankPlace& place);
   Status gather();
   void beat();
   void look_after_others(c10d::Store& store);
-  std::optional<std::string> read(const std::string& key);
-  std::string diagnose(const char* name, std::string_view reason);
-  void let_others_leave();
+  void note_loss();
+  void end_if_stuck(c10d::Store& store);
+  std::string diagnose(c10d::Store& store, const char* name, std::string_view reason);
+  std::string tell(c10d::Store& store, const char* name, std::string_view reason);
+  void let_others_leave(c10d::Store& store);
 
   int rank_, size_, port_ = 0;
   double timeout_s_;
@@ -73,8 +88,11 @@ class Meeting {
 
   std::atomic<std::int64_t> operation_ = 0;
   std::atomic<const char*> operation_name_ = "start";
-  std::atomic<bool> someone_is_lost_ = false;
-  bool failed_ = false;
+  std::atomic<int> waits_ = 0;
+  std::atomic<bool> someone_is_lost_ = false, failed_ = false;
+  std::chrono::steady_clock::time_point lost_since_ = {};  // of the thread that beats
+  std::function<void(const Error&)> on_stuck_;
+  std::mutex telling_;  // one of the two threads says what happened
 
   std::mutex mutex_;
   std::condition_variable stop_changed_;

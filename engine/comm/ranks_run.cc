@@ -5,12 +5,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <map>
 
 #include "engine/comm/ranks.h"
 #include "engine/comm/sockets.h"
@@ -87,10 +91,37 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
   return out;
 }
 
+using Queued = std::map<std::string, double>;  // by thread
+
 struct RankProcess {
   pid_t pid = 0;
   bool running = false;
+  Queued queued_s;  // when the end began
 };
+
+/// How long each thread of a process has been ready to run and had no CPU.
+Queued queued_s(pid_t pid) {
+  Queued threads;
+  std::error_code ignored;
+  const std::filesystem::path tasks = "/proc/" + std::to_string(pid) + "/task";
+  for (std::filesystem::directory_iterator task(tasks, ignored), end; task != end;
+       task.increment(ignored)) {
+    std::ifstream file(task->path() / "schedstat");
+    double running_ns = 0, waiting_ns = 0;
+    if (file >> running_ns >> waiting_ns) threads[task->path().filename()] = waiting_ns / 1e9;
+  }
+  return threads;
+}
+
+/// Of the thread that had to wait longest since.
+double queued_since_s(pid_t pid, const Queued& before) {
+  double longest_s = 0;
+  for (const auto& [thread, now_s] : queued_s(pid)) {
+    const auto then = before.find(thread);
+    longest_s = std::max(longest_s, now_s - (then == before.end() ? 0 : then->second));
+  }
+  return longest_s;
+}
 
 class Watch {
  public:
@@ -204,23 +235,40 @@ class Watch {
   void begin_end() {
     if (ending_) return;
     ending_ = true;
-    deadline_ = Clock::now() + grace();
+    begin_grace();
   }
 
-  [[nodiscard]] Clock::duration grace() const {
-    return std::chrono::duration_cast<Clock::duration>(
-        std::chrono::duration<double>(options_.grace_s));
+  void begin_grace() {
+    grace_began_ = Clock::now();
+    for (auto& process : processes_) {
+      if (process.running) process.queued_s = queued_s(process.pid);
+    }
+  }
+
+  /// Have all that still run had their time? What a rank stood in a queue for a CPU is none of it:
+  /// a host that others keep busy must not cost the line that says who was lost.
+  [[nodiscard]] bool grace_is_over() const {
+    constexpr double kMostGraces = 6;
+    const double passed_s = std::chrono::duration<double>(Clock::now() - grace_began_).count();
+    if (passed_s < options_.grace_s) return false;
+    if (passed_s > kMostGraces * options_.grace_s) return true;
+    return std::all_of(processes_.begin(), processes_.end(), [&](const RankProcess& process) {
+      return !process.running ||
+             passed_s - queued_since_s(process.pid, process.queued_s) >= options_.grace_s;
+    });
   }
 
   /// Ranks that did not end by themselves in time: asked first, then killed.
   void press() {
-    if (!ending_ || running() == 0 || Clock::now() < deadline_) return;
-    say_(fmt::format("{} {} still running {:g} s after the first failure: {}", running(),
+    if (!ending_ || running() == 0 || !grace_is_over()) return;
+    say_(fmt::format("{} {} still running {:.0f} s after {}: {}", running(),
                      running() == 1 ? "rank was" : "ranks were",
-                     options_.grace_s * (pressed_ ? 2 : 1), pressed_ ? "killed" : "asked to end"));
+                     std::chrono::duration<double>(Clock::now() - grace_began_).count(),
+                     pressed_ ? "that" : "the first failure",
+                     pressed_ ? "killed" : "asked to end"));
     send_all(pressed_ ? SIGKILL : SIGTERM);
     pressed_ = true;
-    deadline_ = Clock::now() + grace();
+    begin_grace();
   }
 
   const RanksOptions& options_;
@@ -230,7 +278,7 @@ class Watch {
   std::optional<int> first_failure_;
   int interrupted_by_ = 0;
   bool ending_ = false, pressed_ = false;
-  Clock::time_point deadline_ = {};
+  Clock::time_point grace_began_ = {};
 };
 
 }  // namespace
