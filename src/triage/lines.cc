@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+#include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <set>
@@ -32,11 +33,17 @@ std::optional<int> take_number(std::string_view text, std::size_t& at) {
   return static_cast<int>(*value);
 }
 
+bool lower_letter(char c) {
+  return c >= 'a' && c <= 'z';
+}
+
+/// Does it begin with that word of small letters, whatever its own letters?
 bool lower_equals(std::string_view text, std::string_view word) {
-  return text.size() >= word.size() &&
-         std::equal(word.begin(), word.end(), text.begin(), [](char want, char have) {
-           return want == std::tolower(static_cast<unsigned char>(have));
-         });
+  if (text.size() < word.size()) return false;
+  for (std::size_t i = 0; i < word.size(); ++i) {
+    if (text[i] != word[i] && (!lower_letter(word[i]) || (text[i] | 0x20) != word[i])) return false;
+  }
+  return true;
 }
 
 /// "[rank3]", "[Rank 3]", "[default3]", "[1,3]<stdout>", "[3]", "rank3", "rank 3:", "3: " at the
@@ -107,7 +114,7 @@ HostPrefix host_prefix(std::string_view text) {
   bool letter = false, mark = false;
   while (at < text.size() && at < 64) {
     const char c = text[at];
-    if (std::islower(static_cast<unsigned char>(c)) != 0) {
+    if (lower_letter(c)) {
       letter = true;
     } else if (digit(c) || c == '-') {
       mark = true;
@@ -140,7 +147,8 @@ NcclPrefix nccl_prefix(std::string_view text) {
   const std::size_t end = text.substr(0, 65).find(':');
   if (end == std::string_view::npos || end == 0) return {};
   for (const char c : text.substr(0, end)) {
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-' && c != '.' && c != '_')
+    if (!lower_letter(c) && !(c >= 'A' && c <= 'Z') && !digit(c) && c != '-' && c != '.' &&
+        c != '_')
       return {};
   }
   std::size_t at = end + 1;
@@ -180,13 +188,68 @@ std::size_t kernel_stamp(std::string_view text) {
   return behind(text, at + 1);
 }
 
+constexpr std::size_t kMinuteText = 16, kSecondText = 19;
+
+/// "2026-11-23 01:43:44" with or without a fraction and without a zone: how many bytes, else 0.
+std::size_t plain_stamp(std::string_view text) {
+  constexpr std::string_view kShape = "dddd-dd-dd?dd:dd:dd";
+  if (text.size() < kSecondText) return 0;
+  for (std::size_t i = 0; i < kSecondText; ++i) {
+    const bool fits = kShape[i] == 'd'   ? digit(text[i])
+                      : kShape[i] == '?' ? text[i] == ' ' || text[i] == 'T'
+                                         : text[i] == kShape[i];
+    if (!fits) return 0;
+  }
+  std::size_t at = kSecondText;
+  if (at < text.size() && (text[at] == '.' || text[at] == ',')) {
+    ++at;
+    while (at < text.size() && digit(text[at])) ++at;
+  }
+  const char next = at < text.size() ? text[at] : '\n';
+  if (next == 'Z' || next == '+' || next == '-') return 0;
+  if (next == ' ' && at + 1 < text.size() && std::strchr("UG+-", text[at + 1]) != nullptr) return 0;
+  return at;
+}
+
+std::optional<WallTime> wall_time(std::string_view text, Lines::Minute& minute) {
+  const std::size_t plain = plain_stamp(text);
+  if (plain == 0) return parse_wall_time(text, 0);
+  const double seconds = (text[17] - '0') * 10 + (text[18] - '0');
+  if (text.substr(0, kMinuteText) == minute.text) {
+    WallTime time;
+    time.unix_s = minute.unix_s + seconds;
+    time.length = plain;
+    return time;
+  }
+  const auto time = parse_wall_time(text, 0);
+  if (time && time->has_date && !time->has_zone && time->length == plain) {
+    minute.text = text.substr(0, kMinuteText);
+    minute.unix_s = std::floor(time->unix_s) - seconds;
+  }
+  return time;
+}
+
+/// Can a stamp begin like this? Most lines begin with a word or a small number.
+bool may_be_stamp(std::string_view text) {
+  std::size_t digits = 0;
+  while (digits < text.size() && digits < 15 && digit(text[digits])) ++digits;
+  if (digits == text.size()) return false;
+  if (digits > 0) {
+    return std::string_view("-/.:T").find(text[digits]) != std::string_view::npos ||
+           (digits == 4 && text[4] == ' ');
+  }
+  return text.size() > 4 && text[0] >= 'A' && text[0] <= 'Z' &&
+         (text[3] == ' ' || text[3] == ',' || digit(text[1]));
+}
+
 /// A stamp at the beginning, in brackets or not, behind glog's letter or not.
-std::optional<WallTime> stamp(std::string_view text, std::size_t& length) {
+std::optional<WallTime> stamp(std::string_view text, Lines::Minute& minute, std::size_t& length) {
   std::size_t at = 0;
   const bool bracket = text.starts_with('[');
   if (bracket) ++at;
   if (text.size() > at + 1 && std::strchr("IWEF", text[at]) != nullptr && digit(text[at + 1])) ++at;
-  auto time = parse_wall_time(text.substr(at, 64), 0);
+  if (!may_be_stamp(text.substr(at))) return {};
+  const auto time = wall_time(text.substr(at, 64), minute);
   if (!time) return {};
   at += time->length;
   if (bracket) {  // "[2026-11-23 01:43:44,123] " or "[E909 03:12:40.816186786 File.cpp:616] "
@@ -205,7 +268,7 @@ std::optional<WallTime> stamp(std::string_view text, std::size_t& length) {
   return time;
 }
 
-Peeled peel(std::string_view text) {
+Peeled peel(std::string_view text, Lines::Minute& minute) {
   Peeled out;
   for (int round = 0; round < kMostPrefixes; ++round) {
     std::size_t length = 0;
@@ -214,7 +277,7 @@ Peeled peel(std::string_view text) {
       length = rank->length;
     } else if (const std::size_t kernel = kernel_stamp(text)) {
       length = kernel;
-    } else if (const auto time = stamp(text, length)) {
+    } else if (const auto time = stamp(text, minute, length)) {
       if (!out.time) out.time = time;
     } else if (const auto plain = plain_rank(text)) {
       out.rank = plain->rank;
@@ -237,11 +300,19 @@ Peeled peel(std::string_view text) {
   return out;
 }
 
+/// A byte below ' ' in the line? Eight at a time: nearly no line has one.
 bool has_controls(std::string_view line) {
-  unsigned found = 0;  // without a branch, so that compilers make wide instructions of it
-  for (const char c : line)
-    found |= static_cast<unsigned>(static_cast<unsigned char>(c) < 0x20 && c != '\t');
-  return found != 0;
+  constexpr std::uint64_t kOnes = 0x0101010101010101, kHigh = kOnes * 0x80;
+  std::size_t at = 0;
+  for (; at + 8 <= line.size(); at += 8) {
+    std::uint64_t bytes = 0;
+    std::memcpy(&bytes, line.data() + at, 8);
+    if (((bytes - kOnes * 0x20) & ~bytes & kHigh) != 0) return true;
+  }
+  for (; at < line.size(); ++at) {
+    if (static_cast<unsigned char>(line[at]) < 0x20) return true;
+  }
+  return false;
 }
 
 /// Without colours and the bytes that a bar wrote over: what a terminal would show last.
@@ -410,7 +481,7 @@ void Lines::line(std::string_view rough) {
     return;
   }
   line_.shown = plain_text(rough, plain_);
-  const Peeled peeled = peel(line_.shown);
+  const Peeled peeled = peel(line_.shown, minute_);
   line_.message = peeled.rest;
   line_.rank = peeled.rank ? peeled.rank : file_rank_;
   line_.host = peeled.host.empty() ? host_ : peeled.host;

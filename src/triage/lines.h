@@ -34,6 +34,12 @@ struct LogLine {
 /// returns and has no control sequences.
 class Lines {
  public:
+  /// The minute of the last stamp: local time is dear to reckon, and most lines share one.
+  struct Minute {
+    std::string text = {};  // "2026-11-23 01:43"
+    double unix_s = 0;
+  };
+
   explicit Lines(std::function<void(const LogLine&)> take) : take_(std::move(take)) {}
   void begin(const LogName& log);  // the next log
   void push(std::string_view bytes);
@@ -48,6 +54,7 @@ class Lines {
   LogLine line_;
   std::optional<int> file_rank_;
   std::string host_;
+  Minute minute_;
   std::size_t logs_ = 0;
   bool torn_ = false;  // a line has begun
 };

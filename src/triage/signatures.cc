@@ -30,7 +30,7 @@ constexpr std::array<std::string_view, 10> kRoleNames = {
     "root",   "confirmation", "cascade",   "teardown", "stop",
     "advice", "progress",     "preparing", "frames",   "finish"};
 
-constexpr std::size_t kMostRows = 5000, kLongestPattern = 400;
+constexpr std::size_t kMostRows = 5000, kLongestPattern = 400;  // states × columns: below 2^30
 
 /// A piece of a pattern: a literal, and what stands between it and the one before.
 struct Piece {
@@ -132,10 +132,12 @@ struct Signatures::Automaton {
   // Bytes that stand in no pattern share column 0, so that a row of the table fits few cache lines.
   std::array<std::uint8_t, 256> column = {};
   std::size_t columns = 1;
-  std::vector<std::int32_t> next = {};                // state * columns + column
+  // state * columns + column → state * columns of the next, with kEnds where keys end there: the
+  // walk is one addition and one load a byte
+  std::vector<std::int32_t> next = {};
+  static constexpr std::int32_t kEnds = std::int32_t{1} << 30;
   std::vector<std::vector<std::uint16_t>> ends = {};  // signatures whose key ends in a state
-  std::vector<std::uint8_t> has_ends = {};
-  std::vector<std::vector<Piece>> pieces = {};  // by signature
+  std::vector<std::vector<Piece>> pieces = {};        // by signature
 
   explicit Automaton(const std::vector<Signature>& signatures) {
     std::vector<std::string> keys;
@@ -156,12 +158,12 @@ struct Signatures::Automaton {
   }
 
   void candidates(std::string_view line, std::vector<std::uint16_t>& out) const {
-    std::int32_t state = 0;
+    std::int32_t row = 0;
     for (const char c : line) {
-      state =
-          next[static_cast<std::size_t>(state) * columns + column[static_cast<unsigned char>(c)]];
-      if (has_ends[static_cast<std::size_t>(state)] == 0) continue;
-      const auto& found = ends[static_cast<std::size_t>(state)];
+      row = next[static_cast<std::size_t>(row) + column[static_cast<unsigned char>(c)]];
+      if ((row & kEnds) == 0) continue;
+      row &= ~kEnds;
+      const auto& found = ends[static_cast<std::size_t>(row) / columns];
       out.insert(out.end(), found.begin(), found.end());
     }
   }
@@ -213,7 +215,10 @@ struct Signatures::Automaton {
         }
       }
     }
-    for (const auto& list : ends) has_ends.push_back(list.empty() ? 0 : 1);
+    for (auto& to : next) {
+      const auto state = static_cast<std::size_t>(to);
+      to = static_cast<std::int32_t>(state * columns) | (ends[state].empty() ? 0 : kEnds);
+    }
   }
 };
 
