@@ -3,9 +3,11 @@
 #include <cstdio>
 
 #include "base/json.h"
+#include "cli/failed_run.h"
 #include "cli/lab_patterns.h"
 #include "cli/profile_words.h"
 #include "cli/verbs.h"
+#include "report/failure.h"
 #include "rigwise/ledger.h"
 #include "rigwise/record.h"
 
@@ -13,12 +15,24 @@ namespace rigwise::cli {
 
 namespace {
 
+/// What a failed run failed of; empty for one that did not, or whose log shows no cause.
+std::string failed_closing(const Run& run) {
+  constexpr std::uint64_t kMostBytes = 64 << 20;  // of each log's end: nobody waits for this
+  if (ended_well(run.info)) return {};
+  const auto failure = failure_of_run(run, Signatures::built_in(), kMostBytes);
+  return failure ? failed_closing_text(run, *failure, style_of(STDERR_FILENO)) : std::string();
+}
+
 /// What the run says of itself, on stderr, once it is over. Whatever goes wrong here, the command's
 /// status stands.
 void print_closing(const RecordOutcome& outcome) {
   const auto run = open_run(*outcome.dir);
   if (!run) {
     std::fprintf(stderr, "rigwise: %s\n", run.error().message.c_str());
+    return;
+  }
+  if (const std::string text = failed_closing(*run); !text.empty()) {
+    std::fprintf(stderr, "rigwise: %s", text.c_str());
     return;
   }
   const auto ledger = make_ledger(*run);

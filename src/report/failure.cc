@@ -106,4 +106,22 @@ std::string failure_text(const Failure& failure, const TextStyle& style) {
   return out;
 }
 
+std::string failed_closing_text(const Run& run, const Failure& failure, const TextStyle& style) {
+  if (failure.layer == FailureLayer::none) return {};
+  const Paint paint(style);
+  const std::size_t width = line_width(style);
+  const std::string margin(9, ' ');  // under the text behind "rigwise: "
+  const Answer answer = answer_of(run);
+  std::string out = paint.bold(answer.sentence) + "\n" + margin +
+                    paint.bold(place_of(failure)) + sure(failure.confidence) + "\n";
+  if (const auto& line = failure.first_meaningful) {
+    out += hang(fmt::format("{}{}:{}  ", margin, safe(line->file, 200), line->line),
+                safe(trim(line->text), 300), width);
+  }
+  if (!failure.advice.empty())
+    out += hang(margin + "try one thing: ", full_stop(failure.advice), width);
+  out += margin + paint.grey("next: rigwise triage " + safe(run.info.name, 80)) + "\n";
+  return out;
+}
+
 }  // namespace rigwise

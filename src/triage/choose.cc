@@ -114,7 +114,13 @@ class Choice {
   [[nodiscard]] bool is_candidate(const Clue& event) const {
     if (weight_of(event) == Weight::none || recovered(event)) return false;
     if (finished_after(event)) return false;
+    if (weight_of(event) == Weight::record && came_to_its_end()) return false;
     return !stopped_before(event);
+  }
+
+  /// Then a machine's record of some other process is none of its business.
+  [[nodiscard]] bool came_to_its_end() const {
+    return !finishes_.empty() && !seen_.failed && seen_.ended_as_nan.empty();
   }
 
   /// What ends because it was told to end is no failure, unless a scheduler says why it told so.
