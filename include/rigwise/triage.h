@@ -44,6 +44,7 @@ std::optional<FailureLayer> failure_layer(std::string_view name);
 /// What a line that bears a signature is.
 enum class Role {
   root,          // can be the cause of the end
+  raised,        // the same, where an exception says it; logged, it was handled
   confirmation,  // a record of the kernel, a scheduler or the host: the cause where it fits
   cascade,       // what a rank says when another has gone; its layer counts where nothing else is
   teardown,      // what a launcher says while it ends: exit codes, signals, tables

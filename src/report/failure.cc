@@ -112,8 +112,8 @@ std::string failed_closing_text(const Run& run, const Failure& failure, const Te
   const std::size_t width = line_width(style);
   const std::string margin(9, ' ');  // under the text behind "rigwise: "
   const Answer answer = answer_of(run);
-  std::string out = paint.bold(answer.sentence) + "\n" + margin +
-                    paint.bold(place_of(failure)) + sure(failure.confidence) + "\n";
+  std::string out = paint.bold(answer.sentence) + "\n" + margin + paint.bold(place_of(failure)) +
+                    sure(failure.confidence) + "\n";
   if (const auto& line = failure.first_meaningful) {
     out += hang(fmt::format("{}{}:{}  ", margin, safe(line->file, 200), line->line),
                 safe(trim(line->text), 300), width);

@@ -16,6 +16,7 @@ namespace {
 
 /// Clocks of two hosts, or of a program and the kernel, agree so far.
 constexpr double kClocks_s = 2;
+constexpr std::size_t kMostFatal = 200;
 
 bool before(const Clue& a, const Clue& b) {
   const bool apart =
@@ -25,8 +26,11 @@ bool before(const Clue& a, const Clue& b) {
   return std::pair(a.place.log, a.place.line) < std::pair(b.place.log, b.place.line);
 }
 
-/// How much a kind of line is worth as the cause; 0: not at all.
-enum class Weight { none, cascade, signal, record, root, joined };
+/// How much a line is worth as the cause, by its role and by what stands beside it. `logged`: the
+/// message of an exception that was not raised, so it was handled; `told`: a line that looks like a
+/// cause, where an exception of another kind ended the process, or the machine's record explains
+/// it.
+enum class Weight { none, logged, cascade, signal, told, record, root, joined };
 
 class Choice {
  public:
@@ -38,16 +42,17 @@ class Choice {
     Failure out;
     out.failed = seen_.failed;
     find_ends();
-    const Clue* cause = best(nullptr);
-    if (cause == nullptr) {
+    find_candidates();
+    const Candidate cause = best(nullptr);
+    if (cause.clue == nullptr) {
       out.why = !stops_.empty() ? "stopped on purpose: " + stops_[0]->message
                 : seen_.failed  ? "it ended badly, and no line says why"
                                 : "nothing that ends a run";
       out.confidence = seen_.failed && stops_.empty() ? 0.2 : 0.9;
       return out;
     }
-    describe(*cause, out);
-    if (const Clue* other = best(cause)) {
+    describe(*cause.clue, cause.weight, out);
+    if (const Clue* other = best(cause.clue).clue) {
       out.runner_up = other->layer;
       out.runner_up_line = line_of(*other);
     }
@@ -96,31 +101,51 @@ class Choice {
     return std::any_of(seen_.ended.begin(), seen_.ended.end(), missed);
   }
 
-  [[nodiscard]] Weight weight_of(const Clue& event) const {
-    switch (event.role) {
+  [[nodiscard]] Weight weight_of(const Clue& clue) const {
+    switch (clue.role) {
       case Role::confirmation:
-        return joined(event) ? Weight::joined : Weight::record;
+        if (joined(clue)) return Weight::joined;
+        return came_to_its_end() ? Weight::none : Weight::record;
+      case Role::raised:
+        if (!clue.exception) return seen_.failed ? Weight::logged : Weight::none;
+        return explained(clue) ? Weight::told : Weight::root;
       case Role::root:
-        return Weight::root;
+        return explained(clue) ? Weight::told : Weight::root;
       case Role::cascade:
         return Weight::cascade;
       case Role::teardown:
-        return event.layer == FailureLayer::none ? Weight::none : Weight::signal;
+        return clue.layer == FailureLayer::none ? Weight::none : Weight::signal;
       default:
         return Weight::none;
     }
   }
 
-  [[nodiscard]] bool is_candidate(const Clue& event) const {
-    if (weight_of(event) == Weight::none || recovered(event)) return false;
-    if (finished_after(event)) return false;
-    if (weight_of(event) == Weight::record && came_to_its_end()) return false;
-    return !stopped_before(event);
+  /// An exception of another kind that ended the process which told of this one and went on, or a
+  /// record of a GPU's trouble beside what the GPU's user saw of it.
+  [[nodiscard]] bool explained(const Clue& clue) const {
+    if (!clue.exception && !clue.figure && !clue.evidence) {
+      for (const Clue* fatal : fatal_) {
+        const bool one_process = fatal->place.log == clue.place.log &&
+                                 fatal->place.section == clue.place.section &&
+                                 fatal->rank == clue.rank;
+        if (one_process && fatal->layer != clue.layer && before(clue, *fatal)) return true;
+      }
+    }
+    if (clue.layer != FailureLayer::gpu_runtime) return false;
+    return std::any_of(records_.begin(), records_.end(), [&](const Clue* record) {
+      const bool later = record->unix_s && clue.unix_s && *record->unix_s > *clue.unix_s + 10;
+      return !later && (record->layer == FailureLayer::hardware_fault ||
+                        record->layer == FailureLayer::driver);
+    });
   }
 
   /// Then a machine's record of some other process is none of its business.
   [[nodiscard]] bool came_to_its_end() const {
     return !finishes_.empty() && !seen_.failed && seen_.ended_as_nan.empty();
+  }
+
+  [[nodiscard]] bool survived(const Clue& clue) const {
+    return recovered(clue) || finished_after(clue) || stopped_before(clue);
   }
 
   /// What ends because it was told to end is no failure, unless a scheduler says why it told so.
@@ -144,20 +169,39 @@ class Choice {
     });
   }
 
+  struct Candidate {
+    const Clue* clue = nullptr;
+    Weight weight = Weight::none;
+  };
+
+  void find_candidates() {
+    for (const Clue& clue : seen_.clues) {
+      const bool root = clue.role == Role::root || clue.role == Role::raised;
+      if (root && clue.exception && clue.signature != nullptr && secondhand(clue) == 0 &&
+          fatal_.size() < kMostFatal && !survived(clue))
+        fatal_.push_back(&clue);
+      if (clue.role == Role::confirmation && records_.size() < kMostFatal)
+        records_.push_back(&clue);
+    }
+    for (const Clue& clue : seen_.clues) {
+      const Weight weight = weight_of(clue);
+      if (weight != Weight::none && !survived(clue)) candidates_.push_back({&clue, weight});
+    }
+  }
+
   /// The heaviest line, of those the first. Beside `cause`: the best one of another layer.
-  const Clue* best(const Clue* cause) {
-    const Clue* found = nullptr;
-    for (const Clue& event : seen_.clues) {
-      if (!is_candidate(event)) continue;
-      if (cause != nullptr && event.layer == cause->layer) continue;
-      if (found == nullptr || better(event, *found)) found = &event;
+  [[nodiscard]] Candidate best(const Clue* cause) const {
+    Candidate found;
+    for (const Candidate& each : candidates_) {
+      if (cause != nullptr && each.clue->layer == cause->layer) continue;
+      if (found.clue == nullptr || better(each, found)) found = each;
     }
     return found;
   }
 
-  [[nodiscard]] bool better(const Clue& a, const Clue& b) const {
-    const Weight wa = weight_of(a), wb = weight_of(b);
-    if (wa != wb) return wa > wb;
+  [[nodiscard]] static bool better(const Candidate& one, const Candidate& other) {
+    if (one.weight != other.weight) return one.weight > other.weight;
+    const Clue &a = *one.clue, &b = *other.clue;
     const int ha = secondhand(a), hb = secondhand(b);
     if (ha != hb) return ha < hb;
     if (quotes(a, b) || quotes(b, a)) return quotes(b, a);
@@ -177,7 +221,7 @@ class Choice {
     return (event.of_table ? 2 : 0) + (event.chained ? 1 : 0);
   }
 
-  void describe(const Clue& cause, Failure& out) {
+  void describe(const Clue& cause, Weight weight, Failure& out) {
     out.layer = cause.layer;
     out.first_meaningful = line_of(cause);
     out.host = cause.host;
@@ -187,12 +231,11 @@ class Choice {
       out.advice = cause.signature->advice;
       out.confirms = cause.signature->confirms;
     }
-    const Weight weight = weight_of(cause);
     out.confidence = weight == Weight::joined                               ? 0.95
                      : weight == Weight::root && cause.signature != nullptr ? 0.9
                      : weight == Weight::root                               ? 0.6
                      : weight == Weight::record                             ? 0.6
-                     : weight == Weight::cascade                            ? 0.5
+                     : weight == Weight::cascade || weight == Weight::told  ? 0.5
                                                                             : 0.3;
     fold(cause, out);
     out.why = why_of(cause, weight, out);
@@ -413,6 +456,10 @@ class Choice {
                                ? "the first figure that is no number, and none came after it"
                                : "the first error that the training did not survive") +
                tail;
+      case Weight::told:
+        return "the first line that looks like a cause" + tail;
+      case Weight::logged:
+        return "the message of an exception that was handled; no other line says why it ended";
       case Weight::signal:
         return "the launcher says which signal ended it, and no line says why" + tail;
       case Weight::cascade:
@@ -426,7 +473,8 @@ class Choice {
 
   Seen seen_;
   std::vector<int> attempts_;
-  std::vector<const Clue*> finishes_ = {}, stops_ = {};
+  std::vector<const Clue*> finishes_ = {}, stops_ = {}, fatal_ = {}, records_ = {};
+  std::vector<Candidate> candidates_ = {};
 };
 
 void name_file(std::optional<FailureLine>& line, const std::vector<LogName>& logs) {

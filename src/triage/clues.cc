@@ -312,8 +312,8 @@ void Seeing::add(const LogLine& line, const Stream& stream,
   if (clue.exception || clue.role == Role::teardown) seen_.failed = true;
   if (clue.message.find("NCCL") != std::string::npos) seen_.nccl = true;
   // what a clumsy handler hid: the row of the table tells more than the type above it
-  if (clue.exception && stream.handling && match && clue.role == Role::root &&
-      !seen_.clues.empty()) {
+  const bool root = clue.role == Role::root || clue.role == Role::raised;
+  if (clue.exception && stream.handling && match && root && !seen_.clues.empty()) {
     Clue& before = seen_.clues.back();
     if (before.exception && before.signature == nullptr) before.role = Role::cascade;
   }

@@ -1,0 +1,176 @@
+// Whose failure it is, and what a run survived: facts that stand in other lines than the cause.
+// Logs written by hand after the forms of real ones.
+#include <gtest/gtest.h>
+
+#include "rigwise/triage.h"
+#include "triage/lines.h"
+
+namespace rigwise {
+namespace {
+
+Failure of(const std::string& log) {
+  return triage({{{"train.log"}, log}}, Signatures::built_in());
+}
+
+const std::string kKey =
+    "Traceback (most recent call last):\n  File \"/home/u/train.py\", line 9, in <module>\n"
+    "KeyError: 'mixed'\n";
+const std::string kPeer =
+    "Traceback (most recent call last):\n  File \"/home/u/train.py\", line 11, in <module>\n"
+    "RuntimeError: [../gloo/pair.cc:598] Connection closed by peer [192.0.2.10]:4980\n";
+
+std::string table(const std::string& entries) {
+  return "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n"
+         "Failures:\n" +
+         entries;
+}
+
+std::string entry(int rank, int code, int pid) {
+  return "[" + std::to_string(rank) + "]:\n  rank      : " + std::to_string(rank) +
+         " (local_rank: " + std::to_string(rank) + ")\n  exitcode  : " + std::to_string(code) +
+         " (pid: " + std::to_string(pid) + ")\n";
+}
+
+TEST(TriageWhose, TheOnlyProcessThatEndedByItself) {
+  EXPECT_EQ(of(kKey + "Sending process 70 closing signal SIGTERM\n" + table(entry(1, 1, 71))).rank,
+            1);
+  EXPECT_FALSE(of(kKey + kPeer + table(entry(1, 1, 71) + entry(0, 1, 70))).rank);
+  EXPECT_EQ(of(kKey + "srun: error: host-b: task 3: Exited with exit code 1\n").rank, 3);
+  EXPECT_FALSE(of(kKey + "srun: error: host-b: tasks 0-3: Exited with exit code 1\n").rank);
+  EXPECT_FALSE(of(kKey + "srun: error: host-b: tasks 1,3: Exited with exit code 1\n").rank);
+}
+
+TEST(TriageWhose, TheOnlyProcessThatASignalEnded) {
+  const Failure failure =
+      of("RuntimeError: [enforce fail at inline_container.cc:325] . PytorchStreamWriter failed "
+         "writing file data/9: file write failed\nterminate called after throwing\n" +
+         kPeer + table(entry(1, 1, 71) + entry(0, -6, 70)));
+  EXPECT_EQ(failure.layer, FailureLayer::storage_space);
+  EXPECT_EQ(failure.rank, 0);
+}
+
+TEST(TriageWhose, TheOnlyRankThatSpeaksInThatSection) {
+  const Failure failure = of("===== host-a =====\n[rank0] init ok\n" + kPeer +
+                             "===== host-b =====\n[rank1] init ok\n" + kKey);
+  EXPECT_EQ(failure.rank, 1);
+  EXPECT_EQ(failure.host, "host-b");
+  EXPECT_FALSE(of("[rank0] step 1\n" + kKey).rank) << "others may be silent";
+}
+
+TEST(TriageWhose, TheRankThatStillMadeDataReady) {
+  const Failure failure =
+      of("Running tokenizer on dataset:  72%|###   | 21380/29695 [29:58<11:37]\n"
+         "[E ProcessGroupNCCL.cpp:474] [Rank 1] Watchdog caught collective operation timeout: "
+         "WorkNCCL(SeqNum=1)\n");
+  EXPECT_EQ(failure.layer, FailureLayer::collective_timeout);
+  EXPECT_EQ(failure.rank, 0);
+}
+
+TEST(TriageWhose, NcclsOwnTagNamesTheRank) {
+  const Failure failure =
+      of("worker-1:946:988 [0] NCCL INFO comm 0x7f5c rank 1 nranks 2 cudaDev 0 - Init COMPLETE\n"
+         "worker-1:946:991 [0] net_ib.cc:839 NCCL WARN NET/IB : Got completion with error 12\n");
+  EXPECT_EQ(failure.rank, 1);
+}
+
+TEST(TriageWhose, FilesThatOneNumberTellsApart) {
+  using Ranks = std::vector<std::optional<int>>;
+  EXPECT_EQ(triage_parts::ranks_of_files({"out.0.txt", "out.1.txt"}), (Ranks{0, 1}));
+  EXPECT_EQ(triage_parts::ranks_of_files({"job7/w1.log", "job7/w2.log"}), (Ranks{0, 1}));
+  EXPECT_EQ(triage_parts::ranks_of_files({"host-0.log", "host-1.log"}), (Ranks{{}, {}}));
+  EXPECT_EQ(triage_parts::ranks_of_files({"a-2023.log", "a-2024.log"}), (Ranks{{}, {}}));
+  EXPECT_EQ(triage_parts::ranks_of_files({"train.log"}), (Ranks{{}}));
+}
+
+TEST(TriageSurvived, ProgressWithoutALossIsOneFormWithAGreaterStep) {
+  const std::string error = "ConnectionRefusedError: [Errno 111] Connection refused\n";
+  EXPECT_EQ(of("step 1 done\n" + error + "step 2 done\n").layer, FailureLayer::none);
+  EXPECT_NE(of("step 1 done\n" + error + "the last step was 1\n").layer, FailureLayer::none);
+}
+
+TEST(TriageSurvived, ALaterAttemptThatTrains) {
+  const std::string first = "rank 0 step 1 loss 0.5\n" + kKey;
+  const auto attempts = [&](const std::string& second) {
+    return triage({{{"attempt_0/0/stderr.log"}, first}, {{"attempt_1/0/stderr.log"}, second}},
+                  Signatures::built_in());
+  };
+  EXPECT_EQ(attempts("rank 0 step 2 loss 0.4\n").layer, FailureLayer::none);
+  EXPECT_EQ(attempts(kKey).layer, FailureLayer::user_code);
+}
+
+TEST(TriageSurvived, OneRanksEndIsNotAnothers) {
+  EXPECT_EQ(of("[rank1]: OSError: [Errno 28] No space left on device\n"
+               "[rank0]: training finished\n")
+                .layer,
+            FailureLayer::storage_space);
+  EXPECT_EQ(of("[rank1]: OSError: [Errno 28] No space left on device\n"
+               "[rank1]: training finished\n")
+                .layer,
+            FailureLayer::none);
+}
+
+TEST(TriageSurvived, AStopInOneSectionIsNoStopInAnother) {
+  const std::string stop =
+      "WARNING:torch.distributed.elastic.agent.server.api:Received 15 death signal, shutting down "
+      "workers\n";
+  const Failure failure = of("===== host-a =====\n" + stop + "===== host-b =====\n" + kKey);
+  EXPECT_EQ(failure.layer, FailureLayer::user_code);
+  EXPECT_EQ(of(stop + kKey).layer, FailureLayer::none);
+}
+
+TEST(TriageSurvived, AnExceptionThatWasLoggedWasHandled) {
+  const std::string logged = "Failed to load a kernel: No module named 'kernels'. Falling back.\n";
+  EXPECT_EQ(of(logged + "step 1 loss 0.5\n").layer, FailureLayer::none);
+  EXPECT_EQ(of(logged).layer, FailureLayer::none);
+  EXPECT_EQ(of(logged + kKey).layer, FailureLayer::user_code);
+  EXPECT_EQ(of("ModuleNotFoundError: No module named 'kernels'\n").layer,
+            FailureLayer::framework_env);
+}
+
+TEST(TriageSurvived, AnExceptionThatEndsAProcessCountsBeforeWhatItToldOnTheWay) {
+  const Failure failure =
+      of("[W socket.cpp:464] [c10d] The client socket has failed to connect to [host-a]:29500\n"
+         "Traceback (most recent call last):\n  File \"/home/u/train.py\", line 9, in <module>\n"
+         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n");
+  EXPECT_EQ(failure.layer, FailureLayer::gpu_oom);
+}
+
+TEST(TriageSurvived, ARecordOfTheGpuExplainsWhatItsUserSaw) {
+  const Failure failure =
+      of("RuntimeError: CUDA error: unspecified launch failure\n--- dmesg\n"
+         "[ 12.345678] NVRM: Xid (PCI:0000:41:00): 79, pid=7, GPU has fallen off the bus.\n");
+  EXPECT_EQ(failure.layer, FailureLayer::hardware_fault);
+}
+
+TEST(TriageBounds, WhatIsSaidAgainAndAgainHidesNothing) {
+  std::string log;
+  for (int i = 0; i < 50000; ++i)
+    log += "[rank0]: W Connection reset by peer, trying again\nstep " + std::to_string(i) + "\n";
+  const Failure failure = of(log + kKey);
+  EXPECT_EQ(failure.layer, FailureLayer::user_code);
+  ASSERT_TRUE(failure.first_meaningful);
+  EXPECT_EQ(failure.first_meaningful->line, 100003);
+}
+
+TEST(TriageBounds, PiecesOfAnySizeGiveTheSame) {
+  const std::string log = "\x1b[31m[rank0]: step 1 loss 0.5\x1b[0m\r\n 5%|#  |\r10%|## |\n" + kKey +
+                          kPeer + table(entry(1, -9, 71)) + "no end of line";
+  const auto read = [&](std::size_t piece) {
+    Triage triage(Signatures::built_in());
+    triage.begin({"train.log"});
+    for (std::size_t at = 0; at < log.size(); at += piece) triage.push(log.substr(at, piece));
+    return triage.finish();
+  };
+  const Failure whole = read(log.size());
+  ASSERT_TRUE(whole.first_meaningful);
+  for (std::size_t piece = 1; piece < 40; ++piece) {
+    const Failure part = read(piece);
+    ASSERT_TRUE(part.first_meaningful);
+    EXPECT_EQ(part.first_meaningful->line, whole.first_meaningful->line) << piece;
+    EXPECT_EQ(part.first_meaningful->text, whole.first_meaningful->text) << piece;
+    EXPECT_EQ(part.rank, whole.rank) << piece;
+  }
+}
+
+}  // namespace
+}  // namespace rigwise
