@@ -49,11 +49,12 @@ struct Workload {
   std::optional<double> seq_len = {}, mean_seq_len = {};
   bool seq_is_upper_bound = false;  // batches are padded to their longest row
   std::optional<double> micro_batch = {}, grad_accum = {}, global_batch = {};
-  std::string checkpointing = {};  // none, full, selective
-  std::string attention = {};      // flash, eager
-  std::string logits = {};         // full, chunked
-  std::string framework = {};      // the trainer
-  std::string strategy = {};       // single, ddp, fsdp, zero1, zero2, zero3, tp, pp, dp, mixed
+  std::string checkpointing = {};     // none, full, selective
+  std::string attention = {};         // flash, eager
+  std::optional<bool> compiled = {};  // torch.compile
+  std::string logits = {};            // full, chunked
+  std::string framework = {};         // the trainer
+  std::string strategy = {};          // single, ddp, fsdp, zero1, zero2, zero3, tp, pp, dp, mixed
   std::int64_t n_gpus = 1, n_nodes = 1;
   std::string gpu = {};
   std::optional<double> gpu_mem_bytes = {};
@@ -94,6 +95,49 @@ Result<MemoryEstimate> predict_memory(const Workload& workload,
 
 /// The sum that textbooks give, without a fitted constant (a baseline). Empty: sizes missing.
 std::optional<double> textbook_memory(const Workload& workload);
+
+// ----------------------------------------------------------------------------------------------
+// will it fit
+
+/// One change that needs no hardware, and what it asks for it.
+struct Reduction {
+  std::string change = {};  // "recompute blocks in the backward pass"
+  std::string flag = {};    // how this command asks for it: "--checkpointing full"
+  Interval peak = {};       // with this change alone
+  double saves_bytes = 0;
+  std::string speed_price = {}, quality_risk = {};
+};
+enum class Fit { fits, may_not_fit, does_not_fit, unknown };
+struct FitPlan {
+  MemoryEstimate estimate = {};
+  Fit fit = Fit::unknown;
+  std::optional<double> usable_bytes = {};
+  std::vector<Reduction> reductions = {};  // those that save something, cheapest first
+  std::vector<Reduction> together = {};    // the shortest run of them, in that order, that fits
+  std::optional<Interval> together_peak = {};
+  std::optional<double> load_peak_bytes = {};  // where loading needs more than training
+};
+
+/// Set-ups that cannot be: which number, and what would do. Empty: none found.
+std::optional<Error> impossible_setup(const Workload& workload);
+
+/// Memory against the GPU's, and what to change before buying more. Errors: those of
+/// predict_memory, and impossible_setup.
+Result<FitPlan> plan_fit(const Workload& workload, const std::vector<MemoryAnchor>& anchors = {});
+
+constexpr std::string_view to_string(Fit value) {
+  switch (value) {
+    case Fit::fits:
+      return "fits";
+    case Fit::may_not_fit:
+      return "may_not_fit";
+    case Fit::does_not_fit:
+      return "does_not_fit";
+    case Fit::unknown:
+      return "unknown";
+  }
+  return "?";
+}
 
 // ----------------------------------------------------------------------------------------------
 // speed with more GPUs

@@ -438,28 +438,110 @@ Verb add_probe(CLI::App& app, ProbeArgs& args) {
           }};
 }
 
+void add_plan_memory(CLI::App* verb, PlanArgs& args) {
+  const auto one_of = [](std::initializer_list<std::string> words) {
+    return CLI::IsMember(std::vector<std::string>(words));
+  };
+  verb->add_option("--model", args.model, "memory: a model's folder or a known name")
+      ->type_name("DIR|NAME");
+  verb->add_option("--method", args.method, "memory: lora (default), qlora or full")
+      ->check(one_of({"lora", "qlora", "full"}));
+  verb->add_option("--seq", args.seq, "memory: tokens of the longest row")
+      ->check(CLI::Range(1.0, 1e8));
+  verb->add_option("--micro-batch", args.micro_batch, "memory: rows of a forward pass (default: 1)")
+      ->check(CLI::Range(1.0, 1e6));
+  verb->add_option("--accumulate", args.accumulate, "memory: micro-steps of an optimizer step")
+      ->check(CLI::Range(1.0, 1e6));
+  verb->add_option("--gpu", args.gpu, "memory: the board, by name: rtx3090")->type_name("NAME");
+  verb->add_option("--gpus", args.gpus, "memory: how many of them (default: 1)")
+      ->check(CLI::Range(1.0, 4096.0));
+  verb->add_option("--strategy", args.strategy, "memory: single, ddp, fsdp, zero1-3, tp, pp")
+      ->check(one_of({"single", "ddp", "fsdp", "zero1", "zero2", "zero3", "tp", "pp"}));
+  verb->add_option("--precision", args.precision, "memory: bf16, fp16, fp32, bf16_mixed …")
+      ->check(one_of({"bf16", "fp16", "fp32", "bf16_mixed", "fp16_mixed"}));
+  verb->add_option("--quant", args.quant, "memory: of qlora: nf4_dq (default), nf4, int8, gptq4")
+      ->check(one_of({"nf4", "nf4_dq", "int8", "gptq4"}));
+  verb->add_option("--optimizer", args.optimizer, "memory: adamw (default), adamw_8bit, sgd …");
+  verb->add_option("--lora-rank", args.lora_rank, "memory: rank of adapters (default: 16)")
+      ->check(CLI::Range(1.0, 65536.0));
+  verb->add_option("--lora-targets", args.lora_targets, "memory: of q,k,v,o,gate,up,down,head")
+      ->delimiter(',')
+      ->check(one_of({"q", "k", "v", "o", "gate", "up", "down", "head", "qkv"}));
+  verb->add_option("--checkpointing", args.checkpointing, "memory: none (default), full, selective")
+      ->check(one_of({"none", "full", "selective"}));
+  verb->add_option("--attention", args.attention, "memory: flash (default) or eager")
+      ->check(one_of({"flash", "eager"}));
+  verb->add_option("--logits", args.logits, "memory: full (default) or chunked")
+      ->check(one_of({"full", "chunked"}));
+  verb->add_option("--framework", args.framework,
+                   "memory: trainer: hf (default), axolotl, litgpt …");
+  verb->add_option("--metric", args.metric, "memory: device (nvidia-smi), reserved or allocated")
+      ->check(one_of({"device", "reserved", "allocated"}));
+}
+
+void add_plan_options(CLI::App* verb, PlanArgs& args) {
+  const CLI::Range money(0.0, 1e9);
+  verb->add_option("--from", args.from, "A measured run: every option side by side")
+      ->type_name("RUN");
+  verb->add_option("--add", args.add, "What to think of adding: \"rtx3090 @ x4-chipset\"")
+      ->type_name("GPU @ LINK");
+  verb->add_option(
+          "--link", args.link_file,
+          "A measured link: output of rigwise-engine link --json, nccl-tests or iperf3 --json")
+      ->type_name("FILE");
+  verb->add_option("--threshold", args.threshold,
+                   "e.g. \"wall_clock(3000 steps) <= 5h\" (default: the run's sealed one)");
+  verb->add_option("--price", args.price, "Of the addition")->check(money);
+  verb->add_option("--kwh-price", args.kwh_price, "Of a kilowatt-hour")->check(money);
+  verb->add_option("--psu", args.psu_w, "Rating of the power supply")
+      ->type_name("WATTS")
+      ->check(CLI::Range(1.0, 1e5));
+  verb->add_option("--circuit", args.circuit, "Mains circuit: eu-16a, uk-13a, us-15a, us-20a");
+  verb->add_option("--rent-per-hour", args.rent_per_h, "Price of a rented machine")->check(money);
+  verb->add_option("--rent-speedup", args.rent_speedup,
+                   "How much faster it ran 50 steps of this work")
+      ->check(CLI::Range(0.01, 1000.0));
+  verb->add_option("--lab", args.lab, "Prices and limits: its [plan] table (default: lab.toml)");
+}
+
 Verb add_plan(CLI::App& app, PlanArgs& args) {
   CLI::App* verb = app.add_subcommand(
-      "plan", "Will it fit, how fast, how hot: predictions with intervals, and their score");
+      "plan", "Will it fit, how fast, how hot, what would it cost, before anything is bought");
   common(verb, args);
-  verb->add_option("ACTION", args.words,
-                   "score FILE.jsonl: predict published cases and show the error");
-  example(verb, "rigwise plan score cases.jsonl");
+  verb->add_option(
+      "ACTION", args.words,
+      "memory: will it fit; score FILE.jsonl: predict published cases, show the error");
+  add_plan_options(verb, args);
+  add_plan_memory(verb, args);
+  example(verb,
+          "rigwise plan --from single --add \"rtx3090 @ x4-chipset\" --threshold \"wall_clock(3000 "
+          "steps) <= 5h\"\n  "
+          "rigwise plan memory --model llama-3.1-8b --method qlora --seq 2048 --gpu rtx3090\n"
+          "  rigwise plan score cases.jsonl");
   return {verb, [&args](const Cut&) -> std::variant<Args, int> {
-            if (args.words.empty()) {
-              return usage("plan: what?", "rigwise plan score cases.jsonl");
+            if (!args.words.empty()) {
+              args.action = args.words[0];
+              args.words.erase(args.words.begin());
             }
-            args.action = args.words[0];
-            args.words.erase(args.words.begin());
-            if (args.action != "score") {
-              const auto near = nearest_name(args.action, {"score"});
-              return usage("plan: unknown action '" + clean_text(args.action, 80) + "'",
-                           near ? "did you mean '" + *near + "'?" : "actions: score");
-            }
-            if (args.words.size() != 1) {
+            if (args.action == "score") {
+              if (args.words.size() == 1) return args;
               return usage("plan score: one file of cases", "rigwise plan score cases.jsonl");
             }
-            return args;
+            const std::string memory =
+                "rigwise plan memory --model llama-3.1-8b --seq 2048 --gpu rtx3090";
+            if (args.action == "memory" && args.words.empty()) {
+              if (args.model && args.seq) return args;
+              return usage(args.model ? "plan memory: how long is a row? (--seq)"
+                                      : "plan memory: which model?",
+                           memory);
+            }
+            if (args.action.empty() && args.from) return args;
+            if (args.action.empty() || args.action == "memory") {
+              return usage("plan: what? a measured run (--from RUN), memory, or score", memory);
+            }
+            const auto near = nearest_name(args.action, {"score", "memory"});
+            return usage("plan: unknown action '" + clean_text(args.action, 80) + "'",
+                         near ? "did you mean '" + *near + "'?" : "actions: memory, score");
           }};
 }
 

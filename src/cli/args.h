@@ -94,8 +94,20 @@ struct ProbeArgs : Common {
   double loss_tolerance = 1e-4;
 };
 struct PlanArgs : Common {
-  std::string action = "options";       // options, memory, score
+  std::string action = {};              // memory, score; empty: --from
   std::vector<std::string> words = {};  // score: the file
+  // memory
+  std::optional<std::string> model = {}, gpu = {}, method = {}, quant = {}, precision = {},
+                             optimizer = {}, checkpointing = {}, attention = {}, logits = {},
+                             framework = {}, strategy = {}, metric = {};
+  std::optional<double> seq = {}, micro_batch = {}, accumulate = {}, lora_rank = {}, gpus = {};
+  std::vector<std::string> lora_targets = {};
+  // --from RUN
+  std::optional<std::string> from = {}, threshold = {}, circuit = {};
+  std::vector<std::string> add = {};
+  std::optional<double> price = {}, kwh_price = {}, rent_per_h = {}, rent_speedup = {}, psu_w = {};
+  std::optional<std::string> link_file = {};
+  Lab lab = {};
 };
 struct DemoArgs : Common {
   std::optional<std::string> dir = {}, model = {}, workload = {};

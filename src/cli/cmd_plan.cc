@@ -28,7 +28,8 @@ int plan_score(const PlanArgs& args) {
 }  // namespace
 
 int cmd_plan(const PlanArgs& args) {
-  return plan_score(args);
+  if (args.action == "memory") return cmd_plan_memory(args);
+  return args.action == "score" ? plan_score(args) : cmd_plan_options(args);
 }
 
 }  // namespace rigwise::cli

@@ -88,6 +88,7 @@ Workload workload_of(const Json& setup) {
   w.checkpointing = word_of(setup, "grad_checkpointing");
   w.attention = word_of(setup, "attention");
   w.logits = word_of(setup, "logits");
+  w.compiled = get<bool>(setup, "compile");
   w.framework = word_of(setup, "framework");
   w.strategy = word_of(setup, "strategy");
   w.n_gpus = std::max<std::int64_t>(1, count_of(setup, "n_gpus", 1));

@@ -72,6 +72,12 @@ double adapter_params(const Workload& w) {
                  on("head") * (d.h + static_cast<double>(s.vocab)));
 }
 
+double adapter_bytes(const Workload& w, const Facts& facts) {
+  if (w.lora_dtype == "fp32" || facts.mixed) return 4;
+  if (w.lora_dtype.empty() && facts.trainer->fp32_adapters) return 4;
+  return facts.compute_bytes;
+}
+
 Facts facts_of(const Workload& w) {
   Facts facts;
   facts.trainer = &trainer_of(w.framework);
@@ -81,11 +87,63 @@ Facts facts_of(const Workload& w) {
   facts.adapters = w.method != "full";
   const bool upcast = facts.quantised && facts.trainer->upcasts_quantised;
   facts.residual_bytes = facts.mixed || upcast ? 4 : facts.compute_bytes;
+  // a quantised product answers in the type it was asked in
+  facts.mlp_bytes = upcast ? 4 : facts.compute_bytes;
   facts.tokens = *w.seq_len * *w.micro_batch;
   return facts;
 }
 
 namespace {
+
+/// What one layer keeps for its backward pass, bytes a token. Followed tensor by tensor through one
+/// step of each trainer; docs/plan.md has the list.
+/// Fused kernels, or a compiler that makes cheap values again, keep less.
+bool fuses_norms(const Workload& w, const Trainer& trainer) {
+  return trainer.fused_norms || w.compiled.value_or(false);
+}
+bool fuses_mlp(const Workload& w, const Trainer& trainer) {
+  return trainer.fused_mlp || w.compiled.value_or(false);
+}
+
+double attention_bytes(const Workload& w, const Facts& facts, const Widths& d) {
+  const Trainer& trainer = *facts.trainer;
+  const double c = facts.compute_bytes;
+  const bool copies = trainer.expands_kv && w.shape->kv_heads > 1;
+  const double kv = copies ? d.q : d.kv;
+  // the flash kernel keeps queries, keys, values and its output; values may be a view of a buffer
+  double bytes = c * (d.q + kv) + (copies ? c * d.q : 0) + c * d.q;
+  bytes += trainer.keeps_qkv ? c * (d.q + 2 * d.kv) : c * d.kv;
+  if (w.attention == "eager") {  // scores' softmax in fp32 and in 16 bits
+    bytes += static_cast<double>(w.shape->heads) * *w.seq_len * (c + 4);
+  }
+  return bytes;
+}
+
+/// Inputs of the adapters' first matrices. One of the base's type without dropout is shared by the
+/// matrices that read it; dropout and a cast to fp32 make one for each.
+double adapter_inputs(const Workload& w, const Facts& facts, const Widths& d) {
+  const Trainer& trainer = *facts.trainer;
+  const double c = facts.compute_bytes;
+  const bool dropout = trainer.lora_dropout > 0;
+  const bool cast = adapter_bytes(w, facts) > c;
+  const bool apart = dropout || cast;
+  const double copy = c + (dropout ? 1 : 0);
+  const auto count = [&](std::initializer_list<std::string_view> names) {
+    double n = 0;
+    for (const auto name : names) n += targets(w, name) ? 1 : 0;
+    return n;
+  };
+  const bool one_matrix = trainer.keeps_qkv;  // q, k and v are one matrix with one dropout
+  const double attention = apart && !one_matrix ? count({"q", "k", "v", "qkv"})
+                           : targets_qkv(w)     ? 1
+                                                : 0;
+  const double up = count({"gate", "up"});
+  double bytes = copy * d.h * (attention + (apart ? up : std::min(1.0, up)));
+  if (targets(w, "o") && apart) bytes += copy * d.q;  // else the attention's output itself
+  if (targets(w, "down")) bytes += copy * d.f;
+  if (one_matrix) bytes += c * (d.q * count({"q"}) + d.kv * count({"k", "v"}));
+  return bytes;
+}
 
 /// What one layer keeps for its backward pass, bytes a token. Followed tensor by tensor through one
 /// step of each trainer; docs/plan.md has the list.
@@ -95,44 +153,16 @@ double layer_bytes_a_token(const Workload& w, const Facts& facts) {
   const Widths d = widths(s);
   const double c = facts.compute_bytes;
   const bool full = !facts.adapters;
-  const bool parallel = has_parallel_residual(w.model);
+  const double inputs = has_parallel_residual(w.model) ? 1 : 2;
   const double norm_input =
-      s.gated_mlp && !trainer.fused_norms ? 4 : facts.residual_bytes;  // RMS norms work in fp32
-  double bytes = norm_input * d.h * (parallel ? 1 : 2);
+      s.gated_mlp && !fuses_norms(w, trainer) ? 4 : facts.residual_bytes;  // RMS norms work in fp32
+  double bytes = norm_input * d.h * inputs;
   if (full) bytes += c * d.h * 2;  // a norm's gradient needs what it scaled
-  // attention: what the flash kernel keeps, or the score matrix
-  const double kv = trainer.expands_kv && s.kv_heads > 1 ? d.q : d.kv;
-  bytes += c * (d.q + kv) + c * (trainer.expands_kv && s.kv_heads > 1 ? d.q : 0) + c * d.q;
-  bytes += trainer.keeps_qkv ? c * (d.q + 2 * d.kv) : c * d.kv;
-  if (w.attention == "eager") {
-    bytes += static_cast<double>(s.heads) * *w.seq_len * (c + 4);
-  }
-  // MLP
-  bytes += c * d.f * (s.gated_mlp ? (trainer.fused_mlp ? 2 : 3) : 1);
-  // inputs of the matrices that have a gradient
-  const bool kept = full || (facts.quantised && trainer.quant_keeps_input);
-  if (kept) bytes += c * (d.h * (parallel ? 1 : 2) + d.f);
-  if (facts.adapters) {
-    const double element = trainer.fp32_adapters && !facts.mixed ? 4 : c;
-    const double copy = trainer.lora_dropout > 0 ? element + 1 : element;
-    const auto count = [&](std::initializer_list<std::string_view> names) {
-      double n = 0;
-      for (const auto name : names) n += targets(w, name) ? 1 : 0;
-      return n;
-    };
-    const bool fused = trainer.keeps_qkv;  // one matrix, one dropout for q, k and v
-    const double attention_inputs = trainer.lora_dropout > 0 && !fused
-                                        ? count({"q", "k", "v", "qkv"})
-                                    : targets_qkv(w) ? 1
-                                                     : 0;
-    const double mlp_inputs = trainer.lora_dropout > 0                 ? count({"gate", "up"})
-                              : targets(w, "gate") || targets(w, "up") ? 1
-                                                                       : 0;
-    bytes += copy * d.h * (attention_inputs + mlp_inputs);
-    if (targets(w, "o")) bytes += (trainer.lora_dropout > 0 || element > c ? copy : 0) * d.q;
-    if (targets(w, "down")) bytes += copy * d.f;
-    if (fused) bytes += c * (d.q * count({"q"}) + d.kv * count({"k", "v"}));
-  }
+  bytes += attention_bytes(w, facts, d);
+  bytes += facts.mlp_bytes * d.f * (s.gated_mlp ? (fuses_mlp(w, trainer) ? 2 : 3) : 1);
+  // inputs of the matrices that have a gradient, or that keep them without need
+  if (full || (facts.quantised && trainer.quant_keeps_input)) bytes += c * (d.h * inputs + d.f);
+  if (facts.adapters) bytes += adapter_inputs(w, facts, d);
   return bytes;
 }
 
@@ -187,17 +217,12 @@ Terms terms_of(const Workload& w) {
   t.weights = weights.bytes * weight_share;
   const double trainable = facts.adapters ? adapter_params(w) : total;
   const double element =
-      facts.adapters ? (w.lora_dtype == "fp32" || (w.lora_dtype.empty() && trainer.fp32_adapters) ||
-                                facts.mixed
-                            ? 4
-                            : facts.compute_bytes)
-                     : (facts.mixed ? 4 : facts.compute_bytes);
+      facts.adapters ? adapter_bytes(w, facts) : (facts.mixed ? 4 : facts.compute_bytes);
   if (facts.adapters) t.adapters = trainable * element * weight_share;
   t.gradients = trainable * element * grad_share;
   t.optimizer = trainable * state_bytes_a_param(w, element) * state_share;
-  if (trainer.foreach_optimizer && w.optimizer.starts_with("adam") &&
-      w.optimizer.find("8bit") == std::string::npos) {
-    t.optimizer_work = trainable * element * state_share;
+  if (w.optimizer.starts_with("adam") && w.optimizer.find("8bit") == std::string::npos) {
+    t.optimizer_work = trainer.optimizer_copies * trainable * element * state_share;
   }
   const bool checkpointed = w.checkpointing == "full";
   if (facts.mixed) {  // autocast keeps its 16-bit copies until the step is over
@@ -212,7 +237,7 @@ Terms terms_of(const Workload& w) {
   const double checkpoint = facts.residual_bytes * widths(s).h * facts.tokens;
   // gradients of the widest tensors of the layer that is under way
   const double backward_work =
-      facts.compute_bytes * facts.tokens * (s.gated_mlp ? 3 : 2) * widths(s).f * activation_share;
+      facts.mlp_bytes * facts.tokens * (s.gated_mlp ? 3 : 2) * widths(s).f * activation_share;
   if (checkpointed) {
     t.activations = checkpoint * layers;
     t.live_layer = one_layer + backward_work;
@@ -314,9 +339,9 @@ double cold_sigma(const Workload& w) {
   unknown(!w.metric.empty(), 0.04);
   unknown(!w.framework.empty(), 0.05);
   unknown(!w.seq_is_upper_bound, 0.10);
-  unknown(w.n_gpus <= 1, 0.08);
+  unknown(w.n_gpus <= 1, 0.06);
   unknown(w.method != "qlora" && w.quant.empty(),
-          0.08);  // versions of the kernels keep more or less
+          0.12);  // versions of the kernels keep more or less
   unknown(!w.precision.ends_with("_mixed"), 0.08);
   return std::sqrt(var);
 }
@@ -408,7 +433,8 @@ Result<MemoryEstimate> predict_memory(const Workload& workload,
     sigma = 0.02 + 0.12 * step;
   }
   value = std::max(value, 1e6);
-  const double up = std::exp(1.28 * sigma), down = std::exp(-1.28 * sigma);
+  // what a formula leaves out only ever adds: cold, the upper side is the wider one
+  const double up = std::exp((usable.empty() ? 1.5 : 1.28) * sigma), down = std::exp(-1.28 * sigma);
   estimate.peak = {value, value * down, value * up};
   return estimate;
 }

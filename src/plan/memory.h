@@ -15,6 +15,7 @@ struct Facts {
   bool mixed = false, quantised = false, adapters = false;
   double compute_bytes = 2;   // of one element in the matrices' products
   double residual_bytes = 2;  // of one element between layers
+  double mlp_bytes = 2;       // of one element inside the MLP
   double tokens = 0;
 };
 Facts facts_of(const Workload& workload);
@@ -37,6 +38,9 @@ struct MemoryPhase {
 MemoryPhase peak_phase(const Terms& terms);
 
 double in_metric(double allocated_bytes, const std::string& metric);
+
+/// Of one element of the adapters.
+double adapter_bytes(const Workload& workload, const Facts& facts);
 
 /// As stated, else from rank and targets.
 double adapter_params(const Workload& workload);

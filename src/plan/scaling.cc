@@ -119,6 +119,7 @@ Link link_of(const Workload& w, const std::vector<RateAnchor>& anchors) {
   link.bytes_per_s = prior_bandwidth(w);
   double precision = 1 / (kPriorSigma * kPriorSigma);
   double mean = std::log(link.bytes_per_s) * precision;
+  double carried = 0;
   for (const auto& anchor : anchors) {
     if (!anchor.base || !anchor.samples_per_s || anchor.n_gpus < 2) continue;
     const auto step = free_step(anchor.workload, anchor.n_gpus, *anchor.base);
@@ -139,10 +140,11 @@ Link link_of(const Workload& w, const std::vector<RateAnchor>& anchors) {
     if (anchor.workload.strategy != "ddp" && anchor.workload.strategy == w.strategy &&
         anchor.n_gpus == w.n_gpus && anchor.workload.params == w.params) {
       link.exposed_s = exposed_s;
+      carried = 0.25;  // recomputation and launches do not grow as the bytes do
     }
   }
   link.bytes_per_s = std::exp(mean / precision);
-  link.sigma = std::sqrt(1 / precision);
+  link.sigma = std::hypot(std::sqrt(1 / precision), carried);
   return link;
 }
 

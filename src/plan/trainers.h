@@ -19,8 +19,9 @@ struct Trainer {
   bool quant_keeps_input = false;  // the quantised product keeps its input
   bool fsdp_keeps_frozen = false;  // gathered frozen weights are not freed
   bool unties = false;             // stores tied embeddings twice
-  bool foreach_optimizer = true;  // AdamW over lists of tensors: one more copy of the weights' type
-  double sigma_frac = 0.16;       // spread of measured peaks about this estimate, cold
+  double optimizer_copies =
+      0;                     // of the weights' type, live at once inside AdamW's step: 1 over lists
+  double sigma_frac = 0.16;  // spread of measured peaks about this estimate, cold
 };
 
 const Trainer& trainer_of(std::string_view framework);
