@@ -294,8 +294,16 @@ class Choice {
     if (const auto spoken = rank_in(cause.message)) return spoken;
     if (const auto only = rank_of_section(cause)) return only;
     if (const auto ended = rank_that_ended(cause)) return ended;
-    if (cause.nccl_device && seen_.hosts.size() <= 1) return cause.nccl_device;
+    if (cause.nccl_device && is_first_host(cause.host)) return cause.nccl_device;
     return accused(cause);
+  }
+
+  /// The only host, and not one that is numbered behind another: there a device's number is a rank.
+  [[nodiscard]] bool is_first_host(std::string_view host) const {
+    const std::size_t letters = host.find_last_not_of("0123456789");
+    const auto number =
+        to_integer(host.substr(letters == std::string_view::npos ? 0 : letters + 1));
+    return seen_.hosts.size() <= 1 && (!number || *number == 0);
   }
 
   struct Speakers {
@@ -349,14 +357,18 @@ class Choice {
   /// The one process that ended before the launcher ended the others: the only one that it names,
   /// or the only one that a signal ended while its peers came to say that they lost somebody.
   [[nodiscard]] std::optional<int> rank_that_ended(const Clue& cause) const {
+    const std::pair section(cause.place.log, cause.place.section);
     std::vector<const Ended*> here, all;
     for (const Ended& each : seen_.ended) {
-      if (!each.rank || each.code == -15) continue;
+      const std::pair place(each.place.log, each.place.section);
+      const bool whole = each.listed || seen_.closing.contains(place);
+      if (!each.rank || !whole || each.code == -15) continue;
       all.push_back(&each);
-      if (each.place.log == cause.place.log && each.place.section == cause.place.section)
-        here.push_back(&each);
+      if (place == section) here.push_back(&each);
     }
-    const auto& ended = here.empty() ? all : here;
+    // a section of its own is another host's, or the machine's
+    const bool anywhere = here.empty() && (cause.place.section == 0 || cause.evidence);
+    const auto& ended = anywhere ? all : here;
     if (ended.size() == 1) return ended[0]->rank;
     if (seen_.nccl) return {};  // its watchdog aborts the peers too
     std::optional<int> found;

@@ -76,10 +76,11 @@ std::string likeness(std::string_view message) {
   return out;
 }
 
-void Seeing::take(const LogLine& line) {
-  place(line);
+void Seeing::take(LogLine line) {
   const std::string_view bare = trim(line.message);
-  if (bare.empty()) return;
+  if (bare.empty()) return;  // "[0]:" of a launcher's table is nobody's word
+  line.rank = rank_of(line);
+  place(line);
   Stream& stream = streams_[line.rank.value_or(-1)];
   const auto match = signatures_.match(line.message, stream.frames);
   const Role role = match ? match->signature->role : Role::advice;
@@ -106,7 +107,30 @@ Seen Seeing::finish() {
     if (clue.exception && !clue.rank) clue.named_by = who_named(clue.message);
   }
   for (const auto& [rank, clue] : first_nan_) seen_.ended_as_nan.insert(rank);
+  if (by_member_ && has_master_) {
+    for (Clue& clue : seen_.clues) {
+      if (clue.rank && clue.host.find("master-0") == std::string::npos) ++*clue.rank;
+    }
+    seen_.ranks.insert(seen_.ranks.empty() ? 0 : *seen_.ranks.rbegin() + 1);
+  }
   return std::move(seen_);
+}
+
+/// The rank of the line's own tag. Where no line has one, the number of its pod: all that was heard
+/// of pods is forgotten when the first rank speaks.
+std::optional<int> Seeing::rank_of(const LogLine& line) {
+  if (line.rank && !line.evidence) {
+    if (by_member_) {
+      seen_.ranks.clear(), seen_.speakers.clear(), seen_.progress.clear();
+      spoken_.clear(), streams_.clear(), first_nan_.clear();
+      for (Clue& clue : seen_.clues) clue.rank.reset();
+    }
+    tagged_ = true, by_member_ = false;
+  }
+  if (line.rank || tagged_ || !line.member || line.evidence) return line.rank;
+  by_member_ = true;
+  has_master_ = has_master_ || line.host.find("master-0") != std::string_view::npos;
+  return line.member;
 }
 
 /// Whose line it is, and where.
@@ -145,15 +169,15 @@ std::optional<int> Seeing::who_named(std::string_view message) const {
   return found;
 }
 
-void Seeing::add_ended(const Place& place, std::optional<int> rank, std::optional<int> pid,
-                       int code) {
-  if (pid && rank && seen_.rank_of_pid.size() < kMostEnded) seen_.rank_of_pid[*pid] = *rank;
-  const auto same = [&](const Ended& other) { return pid && other.pid == pid; };
+void Seeing::add_ended(const Ended& ended) {
+  if (ended.pid && ended.rank && seen_.rank_of_pid.size() < kMostEnded)
+    seen_.rank_of_pid[*ended.pid] = *ended.rank;
+  const auto same = [&](const Ended& other) { return ended.pid && other.pid == ended.pid; };
   const auto known = std::find_if(seen_.ended.begin(), seen_.ended.end(), same);
   if (known != seen_.ended.end()) {  // the table knows better than the line above it
-    *known = {place, rank, pid, code};
+    *known = ended;
   } else if (seen_.ended.size() < kMostEnded) {
-    seen_.ended.push_back({place, rank, pid, code});
+    seen_.ended.push_back(ended);
   }
 }
 
@@ -168,7 +192,7 @@ void Seeing::read_table(std::string_view bare, const Place& place) {
     table_.rank = number_after(bare, "rank");
   } else if (bare.starts_with("exitcode ")) {
     const auto code = number_after(bare, "exitcode");
-    if (code) add_ended(place, table_.rank, number_after(bare, "(pid"), *code);
+    if (code) add_ended({place, table_.rank, number_after(bare, "(pid"), *code, true});
   }
 }
 
@@ -178,7 +202,12 @@ void Seeing::read_launcher(std::string_view bare, const Place& place) {
   if (bare.find("failed (exitcode: ") != std::string_view::npos) {
     const auto code = number_after(bare, "(exitcode");
     seen_.failed = true;
-    if (code) add_ended(place, number_after(bare, "local_rank"), number_after(bare, "(pid"), *code);
+    if (code) {
+      add_ended(
+          {place, number_after(bare, "local_rank"), number_after(bare, "(pid"), *code, false});
+    }
+  } else if (bare.find("closing signal SIG") != std::string_view::npos) {
+    if (seen_.closing.size() < kMostSections) seen_.closing.insert({place.log, place.section});
   } else if (bare.starts_with("srun: error: ")) {
     // "srun: error: host-a: task 0: Exited with exit code 1", "…: tasks 0-3: Killed"
     const bool one = bare.find(": task ") != std::string_view::npos;
@@ -190,10 +219,10 @@ void Seeing::read_launcher(std::string_view bare, const Place& place) {
       const auto end = number_after(bare.substr(dash == std::string_view::npos ? 0 : dash), "-");
       last = std::clamp(end ? *end : *first + 1, *first, *first + kMostTasks);
     }
-    for (int task = *first; task <= last; ++task) add_ended(place, task, {}, 1);
+    for (int task = *first; task <= last; ++task) add_ended({place, task, {}, 1, true});
   } else if (bare.find("noticed that process rank ") != std::string_view::npos) {
     const auto signal = number_after(bare, "exited on signal");
-    add_ended(place, number_after(bare, "process rank"), {}, signal ? -*signal : 1);
+    add_ended({place, number_after(bare, "process rank"), {}, signal ? -*signal : 1, true});
   }
 }
 

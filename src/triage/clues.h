@@ -43,7 +43,8 @@ struct Alive {
 struct Ended {
   Place place = {};
   std::optional<int> rank = {}, pid = {};
-  int code = 1;  // negative: the signal
+  int code = 1;         // negative: the signal
+  bool listed = false;  // in a list of all that ended; else it may be the first of several
 };
 
 struct Seen {
@@ -54,6 +55,7 @@ struct Seen {
   std::set<std::string> hosts = {};    // that a line named
   std::map<std::pair<std::size_t, int>, std::set<int>> speakers = {};  // by log and section
   std::vector<Ended> ended = {};
+  std::set<std::pair<std::size_t, int>> closing = {};  // where a launcher ended others that lived
   std::map<int, int> rank_of_pid = {};
   std::optional<int> preparing = {};  // the rank that made data ready last
   bool nccl = false;                  // NCCL or its watchdog spoke
@@ -63,7 +65,7 @@ struct Seen {
 class Seeing {
  public:
   explicit Seeing(const Signatures& signatures) : signatures_(signatures) {}
-  void take(const LogLine& line);
+  void take(LogLine line);
   void know_rank(int pid, int rank) { seen_.rank_of_pid[pid] = rank; }
   Seen finish();
 
@@ -81,12 +83,13 @@ class Seeing {
     std::optional<int> rank = {}, pid = {};
   };
 
+  [[nodiscard]] std::optional<int> rank_of(const LogLine& line);
   void place(const LogLine& line);
   void hear(const LogLine& line);
   [[nodiscard]] std::optional<int> who_named(std::string_view message) const;
   void read_table(std::string_view bare, const Place& place);
   void read_launcher(std::string_view bare, const Place& place);
-  void add_ended(const Place& place, std::optional<int> rank, std::optional<int> pid, int code);
+  void add_ended(const Ended& ended);
   bool read_traceback(std::string_view bare, bool head, Stream& stream);
   void read_progress(const LogLine& line);
   bool advances(const LogLine& line);
@@ -111,6 +114,9 @@ class Seeing {
   Table table_;
   std::string last_host_;
   Place last_;
+  bool tagged_ = false;      // lines name ranks
+  bool by_member_ = false;   // they do not, so that members of a set of pods stand for them
+  bool has_master_ = false;  // "job-master-0": the workers' ranks begin behind it
 };
 
 /// "KeyError" of "KeyError: 'mixed'"; empty where the message begins with no exception's name.

@@ -104,6 +104,7 @@ std::optional<Prefix> plain_rank(std::string_view text) {
 struct HostPrefix {
   std::size_t length = 0;
   std::string_view host = {};
+  bool container = false;
 };
 
 /// "host-a: " as pdsh and DeepSpeed write it, "trainer-1  | " of docker compose, "host-a kernel: "
@@ -133,7 +134,7 @@ HostPrefix host_prefix(std::string_view text) {
   if (rest.starts_with(": ")) return {at + 2, word};
   const std::size_t bar = rest.find_first_not_of(' ');
   if (bar != std::string_view::npos && bar > 0 && rest.substr(bar).starts_with("| "))
-    return {at + bar + 2, word};
+    return {at + bar + 2, word, true};
   return {};
 }
 
@@ -171,8 +172,17 @@ struct Peeled {
   std::optional<int> rank = {};
   std::string_view host = {};
   std::optional<WallTime> time = {};
+  bool container = false;  // the host is a pod or a container of a set
   NcclPrefix nccl = {};
 };
+
+/// 1 of "job-worker-1".
+std::optional<int> member_of(std::string_view name) {
+  std::size_t at = name.rfind('-');
+  if (at == std::string_view::npos) return {};
+  const auto number = take_number(name, ++at);
+  return at == name.size() ? number : std::nullopt;
+}
 
 /// "[ 3406.593648] " of dmesg.
 std::size_t kernel_stamp(std::string_view text) {
@@ -284,11 +294,13 @@ Peeled peel(std::string_view text, Lines::Minute& minute) {
       length = plain->length;
     } else if (const HostPrefix host = host_prefix(text); host.length > 0) {
       out.host = host.host;
+      out.container = host.container;
       length = host.length;
     } else if (text.starts_with("[pod/")) {
       const std::size_t close = text.find(']');
       if (close == std::string_view::npos || close > 200) break;
       out.host = text.substr(5, text.substr(5).find_first_of("/]"));
+      out.container = true;
       length = behind(text, close + 1);
     }
     if (length == 0) break;
@@ -485,6 +497,8 @@ void Lines::line(std::string_view rough) {
   line_.message = peeled.rest;
   line_.rank = peeled.rank ? peeled.rank : file_rank_;
   line_.host = peeled.host.empty() ? host_ : peeled.host;
+  line_.member.reset();
+  if (peeled.container) line_.member = member_of(line_.host);
   line_.nccl_pid = peeled.nccl.pid;
   line_.nccl_device = peeled.nccl.device;
   if (peeled.time && peeled.time->has_date) line_.unix_s = peeled.time->unix_s;

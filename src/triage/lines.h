@@ -24,6 +24,8 @@ struct LogLine {
   std::string_view shown = {};    // as a terminal would show it last, prefixes and all
   std::string_view message = {};  // what is left behind the prefixes; its indentation kept
   std::optional<int> rank = {};
+  std::optional<int> member =
+      {};  // the number of the pod or container that the line is tagged with
   std::string_view host = {};
   std::optional<double> unix_s = {};  // of the stamp on the line, or of the last one before it
   std::optional<int> nccl_pid = {}, nccl_device = {};  // "host-a:201:260 [0] NCCL …"

@@ -40,6 +40,25 @@ TEST(TriageWhose, TheOnlyProcessThatEndedByItself) {
   EXPECT_FALSE(of(kKey + "srun: error: host-b: tasks 1,3: Exited with exit code 1\n").rank);
 }
 
+TEST(TriageWhose, TheFirstThatALauncherNamesIsNotTheOnlyOne) {
+  const std::string first =
+      "ERROR:torch.distributed.elastic.multiprocessing.api:failed (exitcode: 1) local_rank: 0 "
+      "(pid: 70) of binary: python3\n";
+  EXPECT_FALSE(of(kKey + kPeer + first).rank) << "the list of all that ended is cut off";
+  EXPECT_EQ(of(kKey + "Sending process 71 closing signal SIGTERM\n" + first).rank, 0);
+}
+
+TEST(TriageWhose, PodsStandForRanksWhereNoLineNamesOne) {
+  const std::string pods =
+      "[pod/job-worker-0/main] step 1 loss 0.5\n[pod/job-worker-1/main] step 1 loss 0.5\n";
+  EXPECT_EQ(of(pods + "[pod/job-worker-1/main] OSError: [Errno 28] No space left on device\n").rank,
+            1);
+  EXPECT_EQ(
+      of(pods + "[pod/job-worker-1/main] [rank3]: OSError: [Errno 28] No space left on device\n")
+          .rank,
+      3);
+}
+
 TEST(TriageWhose, TheOnlyProcessThatASignalEnded) {
   const Failure failure =
       of("RuntimeError: [enforce fail at inline_container.cc:325] . PytorchStreamWriter failed "
