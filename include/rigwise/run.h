@@ -184,7 +184,8 @@ struct ProcSample {
   std::string comm = {};
   std::optional<double> cpu_s, run_delay_s, rss_bytes, read_bytes, write_bytes;
   std::optional<double> threads, threads_running, threads_disk_wait;
-  std::string main_state = {};  // R, S, D, T, Z of the main thread
+  std::string main_state = {};                         // R, S, D, T, Z of the main thread
+  std::optional<double> main_cpu_s, main_run_delay_s;  // of the main thread alone
 };
 
 /// What the recorder itself cost up to this instant (watch/HOST.self.csv).
@@ -213,7 +214,8 @@ struct StackSpan {
   std::int64_t torn = 0;     // samples in it that could not be read
   // Of the main thread, by schedstat: on a CPU, waiting in a run queue for one; the rest it slept.
   std::optional<double> running_s = {}, queued_s = {};
-  std::int64_t stack = 0;  // id in profile/HOST.frames.csv: the commonest one
+  std::int64_t stack = 0;                   // id in profile/HOST.frames.csv: the commonest one
+  std::optional<std::int64_t> asleep = {};  // of the samples: the main thread slept that moment
 };
 
 /// One Python stack that was seen (profile/HOST.frames.csv), outermost frame first:

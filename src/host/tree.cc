@@ -188,6 +188,7 @@ void ProcessTree::read_one_thread(Member& member, Thread& thread) {
   const auto sched = sched_text ? parse_schedstat(*sched_text) : std::nullopt;
   if (sched) thread.delay_s = std::max(thread.delay_s, sched->delay_s);
   if (thread.tid == member.pid) {
+    if (sched) member.main = sched;
     thread.state = member.state;  // of the stat that was just read
     return;
   }
@@ -247,9 +248,11 @@ void ProcessTree::read_threads(Member& member, bool slow) {
 
   if (member.threads.empty()) {
     const auto text = member.sched_file.read_record(buffer_);
-    if (const auto sched = text ? parse_schedstat(*text) : std::nullopt)
+    if (const auto sched = text ? parse_schedstat(*text) : std::nullopt) {
+      member.main = sched;
       member.delay_s =
           std::max(member.delay_s.value_or(0), member.ended_threads_delay_s + sched->delay_s);
+    }
     return;
   }
   const std::size_t count = member.threads.size();
@@ -466,6 +469,10 @@ ProcSample ProcessTree::sample_of(const Member& member, double t_s) {
   sample.threads_running = running;
   sample.threads_disk_wait = waiting;
   sample.main_state = std::string(1, member.state);
+  if (member.main) {
+    sample.main_cpu_s = member.main->run_s;
+    sample.main_run_delay_s = member.main->delay_s;
+  }
   return sample;
 }
 

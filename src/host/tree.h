@@ -63,6 +63,7 @@ class ProcessTree {
     double ended_children_cpu_s = 0;  // what was last seen of members below it that ended
     double ended_threads_delay_s = 0;
     std::optional<double> delay_s;
+    std::optional<SchedStat> main;  // of the main thread
     PidIo io;
     bool io_known = true;
     KeptFile stat_file, sched_file, io_file;

@@ -71,6 +71,7 @@ struct Cell {
   std::string_view work = {};
   std::int64_t stack = 0;
   std::optional<Sched> used = {};  // since the sample before
+  bool asleep = false;             // at the moment of the sample
 };
 
 struct Watched {
@@ -142,7 +143,7 @@ struct StackWatch::State {
   void look(Watched& process);
   bool attach(Watched& process, double t_s);
   std::optional<Sched> sched_of(Watched& process);
-  bool is_stopped(Watched& process);
+  char state_of(Watched& process);
   std::int64_t id_of(Watched& process, std::string_view work, double t_s);
   void add(Watched& process, Cell cell);
   void close_cell(Watched& process, double until_s, const std::optional<Sched>& later);
@@ -165,13 +166,12 @@ std::optional<Sched> StackWatch::State::sched_of(Watched& process) {
   return Sched{static_cast<double>(*running) * 1e-9, static_cast<double>(*queued) * 1e-9};
 }
 
-bool StackWatch::State::is_stopped(Watched& process) {
+/// R, S, D, T, … of the main thread; '?' where it cannot be read.
+char StackWatch::State::state_of(Watched& process) {
   const auto text = process.stat.read_record(buffer);
-  if (!text) return false;
+  if (!text) return '?';
   const auto paren = text->rfind(')');
-  if (paren == std::string_view::npos || paren + 2 >= text->size()) return false;
-  const char state = (*text)[paren + 2];
-  return state == 'T' || state == 't';
+  return paren == std::string_view::npos || paren + 2 >= text->size() ? '?' : (*text)[paren + 2];
 }
 
 bool StackWatch::State::attach(Watched& process, double t_s) {
@@ -242,10 +242,10 @@ void StackWatch::State::look(Watched& process) {
   if (sched && process.sched_before) {
     cell.used = Sched{std::max(0.0, sched->running_s - process.sched_before->running_s),
                       std::max(0.0, sched->queued_s - process.sched_before->queued_s)};
-    if (cell.used->running_s + cell.used->queued_s <= 0 && is_stopped(process)) {
-      cell.work = "stopped";
-    }
   }
+  const char state = state_of(process);
+  cell.asleep = state == 'S' || state == 'D';
+  if (state == 'T' || state == 't') cell.work = "stopped";
   process.sched_before = sched;
   if (cell.work == "profiler") profiled = true;
   cell.stack = id_of(process, cell.work, t_s);
@@ -274,6 +274,7 @@ void StackWatch::State::close_cell(Watched& process, double until_s,
   }
   span->t_end_s = until_s;
   ++span->samples;
+  span->asleep = span->asleep.value_or(0) + (cell.asleep ? 1 : 0);
   span->torn += process.torn_before;
   process.torn_before = 0;
   process.span_stacks.push_back(cell.stack);
@@ -322,6 +323,7 @@ void StackWatch::State::hand_second(Watched& process) {
       same->t_end_s += span.t_end_s - span.t_s;
       same->samples += span.samples;
       same->torn += span.torn;
+      same->asleep = same->asleep.value_or(0) + span.asleep.value_or(0);
       if (span.running_s) same->running_s = same->running_s.value_or(0) + *span.running_s;
       if (span.queued_s) same->queued_s = same->queued_s.value_or(0) + *span.queued_s;
     }

@@ -269,6 +269,8 @@ constexpr std::array kProcColumns = {
     RW_COLUMN(ProcSample, threads_running),
     RW_COLUMN(ProcSample, threads_disk_wait),
     RW_COLUMN(ProcSample, main_state),
+    RW_COLUMN(ProcSample, main_cpu_s),
+    RW_COLUMN(ProcSample, main_run_delay_s),
 };
 
 constexpr std::array kSelfColumns = {
@@ -283,7 +285,7 @@ constexpr std::array kStackSpanColumns = {
     RW_COLUMN(StackSpan, t_s),      RW_COLUMN(StackSpan, t_end_s), RW_COLUMN(StackSpan, pid),
     RW_COLUMN(StackSpan, role),     RW_COLUMN(StackSpan, rank),    RW_COLUMN(StackSpan, work),
     RW_COLUMN(StackSpan, samples),  RW_COLUMN(StackSpan, torn),    RW_COLUMN(StackSpan, running_s),
-    RW_COLUMN(StackSpan, queued_s), RW_COLUMN(StackSpan, stack),
+    RW_COLUMN(StackSpan, queued_s), RW_COLUMN(StackSpan, stack),   RW_COLUMN(StackSpan, asleep),
 };
 
 constexpr std::array kStackFramesColumns = {
