@@ -1,5 +1,6 @@
 #include "record/engine_log.h"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -27,31 +28,46 @@ std::string out_folder(const std::vector<std::string>& argv) {
   return engine && train ? folder : std::string();
 }
 
-}  // namespace
-
-std::vector<StepRecord> engine_steps(const std::vector<std::string>& argv, const std::string& cwd,
-                                     double start_unix_s, std::int64_t first_step, double t_s) {
+/// Steps of one file that state their phases; empty where it is not there, or another run's.
+std::vector<StepRecord> steps_in(const std::filesystem::path& path, const std::string& name,
+                                 double start_unix_s, std::int64_t first_step, double t_s) {
   std::vector<StepRecord> found;
-  const std::string folder = out_folder(argv);
-  if (folder.empty()) return found;
-  const auto path = std::filesystem::path(cwd) / folder / "log.jsonl";
   struct stat state = {};
   if (::stat(path.c_str(), &state) != 0 || !S_ISREG(state.st_mode)) return found;
-  if (static_cast<double>(state.st_mtime) < start_unix_s - 1) return found;  // of another run
+  if (static_cast<double>(state.st_mtime) < start_unix_s - 1) return found;
   const auto text = read_file(path, kMostBytes);
   if (!text) return found;
-  LogReader reader(kEngineLog);
-  LogBatch batch = reader.push(*text, t_s);
-  const auto keep = [&](LogBatch& some) {
-    for (StepRecord& step : some.steps) {
+  LogReader reader(name);
+  const auto keep = [&](LogBatch batch) {
+    for (StepRecord& step : batch.steps) {
       const bool phased = step.step_time_s && step.input_s && step.step;
       if (phased && *step.step >= first_step) found.push_back(std::move(step));
     }
   };
-  keep(batch);
-  batch = reader.finish(t_s);
-  keep(batch);
+  keep(reader.push(*text, t_s));
+  keep(reader.finish(t_s));
   return found;
+}
+
+}  // namespace
+
+std::vector<EngineLog> engine_logs(const std::vector<std::string>& argv, const std::string& cwd,
+                                   double start_unix_s, std::int64_t first_step, double t_s,
+                                   bool of_rank_0) {
+  constexpr int kMostRanks = 64;
+  std::vector<EngineLog> logs;
+  const std::string out = out_folder(argv);
+  if (out.empty()) return logs;
+  const auto folder = std::filesystem::path(cwd) / out;
+  for (int rank = of_rank_0 ? 0 : 1; rank < kMostRanks; ++rank) {
+    const std::string file =
+        rank == 0 ? std::string("log.jsonl") : fmt::format("log.rank{}.jsonl", rank);
+    EngineLog log{"OUT/" + file, {}};
+    log.steps = steps_in(folder / file, log.name, start_unix_s, first_step, t_s);
+    for (StepRecord& step : log.steps) step.rank = rank;
+    if (!log.steps.empty()) logs.push_back(std::move(log));
+  }
+  return logs;
 }
 
 }  // namespace rigwise

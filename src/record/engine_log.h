@@ -1,5 +1,6 @@
-// Engine log: on a terminal rigwise-engine draws a bar, and the seconds of each step's phases stand
-// in its own file alone. Read once, at the end.
+// Engine log: rigwise-engine's own files, where they say more than its output: the phases of rank
+// 0's steps where a terminal gets a bar, and those of the other ranks of this host in any case.
+// Read once, at the end.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +12,16 @@
 
 namespace rigwise {
 
-inline constexpr const char* kEngineLog = "OUT/log.jsonl";
+struct EngineLog {
+  std::string name = {};  // as log_file of its steps: "OUT/log.jsonl", "OUT/log.rank1.jsonl"
+  std::vector<StepRecord> steps = {};
+};
 
-/// Steps from `first_step` on out of the file that `argv` (rigwise-engine train --out DIR …) names,
-/// if it was written since `start_unix_s`. Nothing where the command is another one, or the file is
-/// not there. Their t_s says nothing; their log_file is kEngineLog.
-std::vector<StepRecord> engine_steps(const std::vector<std::string>& argv, const std::string& cwd,
-                                     double start_unix_s, std::int64_t first_step, double t_s);
+/// Steps from `first_step` on out of the files in the folder that `argv` (rigwise-engine train
+/// --out DIR …) names, of those that were written since `start_unix_s`. Nothing where the command
+/// is another one, or there is no such file. Their t_s says nothing. `of_rank_0`: rank 0's too.
+std::vector<EngineLog> engine_logs(const std::vector<std::string>& argv, const std::string& cwd,
+                                   double start_unix_s, std::int64_t first_step, double t_s,
+                                   bool of_rank_0);
 
 }  // namespace rigwise

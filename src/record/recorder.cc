@@ -635,10 +635,12 @@ void Recorder::finish() {
     unread_log_bytes_ += stream->tail.left_bytes();
     note_batch(stream->reader.finish(t_s), t_s);
   }
-  if (launch_.out.terminal && first_step_) {
-    const auto own = engine_steps(launch_.argv, cwd_, launch_.start_unix_s, *first_step_, t_s);
-    for (const StepRecord& step : own) writer_->append(step);
-    if (!own.empty()) info_.untimed.emplace_back(kEngineLog);
+  if (first_step_) {
+    for (const EngineLog& log : engine_logs(launch_.argv, cwd_, launch_.start_unix_s, *first_step_,
+                                            t_s, launch_.out.terminal)) {
+      for (const StepRecord& step : log.steps) writer_->append(step);
+      info_.untimed.push_back(log.name);
+    }
   }
   note_host(sampler_->tick(now_s()));
   stacks_->stop();
