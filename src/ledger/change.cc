@@ -1,12 +1,13 @@
 // What a change moved: the rows of two sets of ledgers, and which of their differences are more
 // than what such runs differ by anyway.
+#include "rigwise/change.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "rigwise/change.h"
 #include "rigwise/stats.h"
 
 namespace rigwise {

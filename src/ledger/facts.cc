@@ -129,6 +129,20 @@ Timeline timeline_of(const Facts& facts, const StepSeries& series) {
   return time;
 }
 
+/// What a rank's main thread ran and queued in a stretch, whatever it did: by the process's rows,
+/// else by its spans.
+RankHeld with_main(RankHeld held, const RankWork& rank, const Stretch& steps) {
+  if (held.main_cpu_s && held.main_queued_s) return held;
+  double cpu_s = 0, queued_s = 0;
+  for (const auto& span : rank.spans) {
+    if (span.to_s <= steps.from_s || span.from_s >= steps.to_s) continue;
+    cpu_s += span.running_s, queued_s += span.queued_s;
+  }
+  held.main_cpu_s = std::min(cpu_s, held.cpu_s);
+  held.main_queued_s = std::min(queued_s, held.queued_s);
+  return held;
+}
+
 /// Where a rank's arithmetic is shared by threads, the others' waits for a CPU hold it up.
 void note_teams(const Facts& facts, const Stretch& steps, WorkLedger& worked) {
   const bool several = worked.ranks.size() > 1;
@@ -136,9 +150,13 @@ void note_teams(const Facts& facts, const Stretch& steps, WorkLedger& worked) {
   for (const auto& held : see_held_ranks(*facts.run, steps)) {
     for (std::size_t i = 0; i < facts.work.ranks.size(); ++i) {
       if (facts.work.ranks[i].rank != held.rank) continue;
-      const WorkSplit& main = worked.ranks[i];
-      const double others_queued_s = std::max(0.0, held.queued_s - main.queued_s);
-      const double others_cpu_s = std::max(0.0, held.cpu_s - main.running_s);
+      const RankHeld all = with_main(held, facts.work.ranks[i], steps);
+      // Of evaluations and the like too: the steps' part is that of the main thread.
+      const double main_cpu_s = *all.main_cpu_s;
+      const double part =
+          main_cpu_s > 0 ? std::min(1.0, worked.ranks[i].running_s / main_cpu_s) : 0;
+      const double others_queued_s = part * std::max(0.0, all.queued_s - *all.main_queued_s);
+      const double others_cpu_s = part * std::max(0.0, all.cpu_s - main_cpu_s);
       const bool leads = led - worked.critical_s.begin() == static_cast<std::ptrdiff_t>(i);
       if (leads) note_team(worked.run, others_queued_s, others_cpu_s, several);
       note_team(worked.ranks[i], others_queued_s, others_cpu_s, several);

@@ -280,10 +280,13 @@ LedgerRow memory_row(const Facts& facts, double room_s, const Whose& whose) {
     // While the main thread slept where it should compute, it may have waited for memory.
     const double asleep_s = std::min(room_s, whose.split->asleep_in_compute_s);
     const double some_s = worst->mem_some_s.value_or(full_s);
-    LedgerRow row =
-        row_of_share(LedgerClass::memory, Share{std::min(some_s, asleep_s), 0}, How::derived);
-    row.low_s = std::min(full_s, asleep_s);
-    row.high_s = std::max(*row.seconds, std::min(some_s, room_s));
+    // Pages were taken away, and no team of its own threads is what it waits for: it sleeps until
+    // they are back from the disk, of which pressure counts only the pages that were lately used.
+    const bool swapped_in = swapped > kSwapNoise_bytes && !whose.split->team;
+    const double lost_s = swapped_in ? asleep_s : std::min(some_s, asleep_s);
+    LedgerRow row = row_of_share(LedgerClass::memory, Share{lost_s, 0}, How::derived);
+    row.low_s = swapped_in ? 0.9 * lost_s : std::min(full_s, asleep_s);
+    row.high_s = std::min(room_s, swapped_in ? 1.1 * lost_s : std::max(lost_s, some_s));
     row.evidence = {worst->evidence};
     row.note = "tasks stood still for memory while the main thread slept in its arithmetic";
     if (swapped > kSwapNoise_bytes) row.note += ", swap grew by " + format_bytes(swapped);

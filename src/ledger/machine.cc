@@ -252,51 +252,108 @@ std::vector<RankProcess> see_ranks(const Run& run, const std::string& host) {
   return list;
 }
 
-std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps) {
-  struct Track {
-    std::optional<double> first_s, last_s;  // run-queue delay at the first and last tick inside
-    std::optional<double> first_cpu_s, last_cpu_s;
-    double stopped_s = 0;
-    std::optional<double> seen_s;
+namespace {
+
+/// One rank's rows of watch/HOST.proc.csv, as they come.
+class RankTrack {
+ public:
+  void add(const ProcSample& sample, const Stretch& steps) {
+    if (sample.t_s > steps.to_s + 1) return;
+    Tick tick{sample.t_s,
+              sample.cpu_s,
+              sample.run_delay_s,
+              sample.main_cpu_s,
+              sample.main_run_delay_s,
+              sample.main_state == "T" || sample.main_state == "t"};
+    if (!first_ || sample.t_s <= steps.from_s) {
+      first_ = tick;
+    } else if (sample.t_s >= steps.from_s && last_) {
+      note_interval(*last_, tick);
+    }
+    last_ = tick;
+  }
+
+  [[nodiscard]] RankHeld held(int rank) const {
+    RankHeld held;
+    held.rank = rank;
+    if (!first_) return held;
+    held.cpu_s = rise(first_->cpu_s, last_->cpu_s).value_or(0);
+    held.queued_s = rise(first_->queued_s, last_->queued_s).value_or(0);
+    held.main_cpu_s = rise(first_->main_cpu_s, last_->main_cpu_s);
+    held.main_queued_s = rise(first_->main_queued_s, last_->main_queued_s);
+    held.stopped_s = stopped_s();
+    return held;
+  }
+
+ private:
+  struct Tick {
+    double t_s = 0;
+    std::optional<double> cpu_s, queued_s, main_cpu_s, main_queued_s;
+    bool stopped = false;
   };
-  std::map<int, Track> tracks;
+  struct Idle {
+    double length_s = 0, idle_s = 0;
+  };
+
+  static std::optional<double> rise(const std::optional<double>& from,
+                                    const std::optional<double>& to) {
+    if (!from || !to) return std::nullopt;
+    return std::max(0.0, *to - *from);
+  }
+
+  void note_interval(const Tick& from, const Tick& to) {
+    const double length_s = to.t_s - from.t_s;
+    const auto ran_s = rise(from.main_cpu_s, to.main_cpu_s);
+    const auto queued_s = rise(from.main_queued_s, to.main_queued_s);
+    if (to.stopped) by_tick_s_ += length_s;
+    if (!ran_s || !queued_s || !(length_s > 0)) {
+      figures_ = false;
+      return;
+    }
+    const Idle idle{length_s, std::clamp(length_s - *ran_s - *queued_s, 0.0, length_s)};
+    if (from.stopped || to.stopped) {
+      touched_.push_back(idle);
+    } else if (idle_frac_.size() < 100000) {
+      idle_frac_.push_back(idle.idle_s / length_s);
+    }
+  }
+
+  /// The grid of ticks sees that the thread stood, not for how long: what it neither ran nor queued
+  /// in the intervals on both sides of such a tick says that, less what it sleeps there anyway.
+  [[nodiscard]] double stopped_s() const {
+    if (!figures_) return by_tick_s_;
+    const double usual = std::min(0.95, stats::median(idle_frac_).value_or(0));
+    double sum_s = 0;
+    for (const Idle& each : touched_) {
+      sum_s += std::max(0.0, (each.idle_s - usual * each.length_s) / (1 - usual));
+    }
+    return sum_s;
+  }
+
+  std::optional<Tick> first_, last_;
+  std::vector<Idle> touched_;
+  std::vector<double> idle_frac_;
+  double by_tick_s_ = 0;
+  bool figures_ = true;
+};
+
+}  // namespace
+
+std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps) {
+  std::map<int, RankTrack> tracks;
+  const ColumnNames columns = {"t_s",   "role",       "rank",       "run_delay_s",
+                               "cpu_s", "main_state", "main_cpu_s", "main_run_delay_s"};
   for (const auto& host : hosts_of(run)) {
-    (void)visit_proc(run, host, {"t_s", "role", "rank", "run_delay_s", "cpu_s", "main_state"},
-                     [&](const ProcSample& sample, std::int64_t) {
-                       if (sample.role != "rank" || !std::isfinite(sample.t_s)) return true;
-                       const int rank = sample.rank.value_or(0);
-                       if (tracks.size() >= 4096 && !tracks.contains(rank)) return true;
-                       Track& track = tracks[rank];
-                       const bool inside =
-                           sample.t_s >= steps.from_s && sample.t_s <= steps.to_s + 1;
-                       if (sample.run_delay_s && sample.t_s <= steps.to_s + 1) {
-                         if (sample.t_s <= steps.from_s || !track.first_s) {
-                           track.first_s = sample.run_delay_s;
-                         }
-                         track.last_s = sample.run_delay_s;
-                         if (sample.t_s <= steps.from_s || !track.first_cpu_s) {
-                           track.first_cpu_s = sample.cpu_s;
-                         }
-                         track.last_cpu_s = sample.cpu_s;
-                       }
-                       const bool stopped = sample.main_state == "T" || sample.main_state == "t";
-                       if (inside && stopped && track.seen_s) {
-                         track.stopped_s += sample.t_s - *track.seen_s;
-                       }
-                       track.seen_s = sample.t_s;
-                       return true;
-                     })
-        .ok();
+    (void)visit_proc(run, host, columns, [&](const ProcSample& sample, std::int64_t) {
+      if (sample.role != "rank" || !std::isfinite(sample.t_s)) return true;
+      const int rank = sample.rank.value_or(0);
+      if (tracks.size() >= 4096 && !tracks.contains(rank)) return true;
+      tracks[rank].add(sample, steps);
+      return true;
+    }).ok();
   }
   std::vector<RankHeld> held;
-  for (const auto& [rank, track] : tracks) {
-    RankHeld one;
-    one.rank = rank;
-    one.queued_s = std::max(0.0, track.last_s.value_or(0) - track.first_s.value_or(0));
-    one.cpu_s = std::max(0.0, track.last_cpu_s.value_or(0) - track.first_cpu_s.value_or(0));
-    one.stopped_s = track.stopped_s;
-    held.push_back(one);
-  }
+  for (const auto& [rank, track] : tracks) held.push_back(track.held(rank));
   return held;
 }
 

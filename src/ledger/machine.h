@@ -65,7 +65,10 @@ struct RankHeld {
   int rank = 0;
   double cpu_s = 0;      // of all its threads
   double queued_s = 0;   // all its threads in a run queue
-  double stopped_s = 0;  // by a signal; by the tick, so to about a second
+  double stopped_s = 0;  // by a signal
+  std::optional<double> main_cpu_s = {},
+                        main_queued_s = {};  // of its main thread; older runs: not
+                                             // recorded, and stopped_s is to a tick
 };
 
 std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps);

@@ -21,6 +21,39 @@ bool is_step_work(Work work) {
          work == Work::transfer || work == Work::device;
 }
 
+/// The scheduler's figures are of whole distances between samples, in which a short step does
+/// several works: what one of them slept smears into the others. The states at the samples do not
+/// smear; their sum is held to the scheduler's (settle_states).
+void take_states(RankWork& rank, const StackSpan& row, WorkSpan& span) {
+  const auto samples = static_cast<double>(row.samples);
+  const double length_s = span.length_s();
+  rank.asleep_s += span.asleep_s;
+  const double asleep_s =
+      length_s * std::clamp(static_cast<double>(*row.asleep) / samples, 0.0, 1.0);
+  rank.seen_asleep_s += asleep_s;
+  const double awake_s = length_s - asleep_s;
+  const double used_s = static_cast<double>(span.running_s) + span.queued_s;
+  const double queued_s = used_s > 0 ? awake_s * span.queued_s / used_s : 0;
+  span.asleep_s = static_cast<float>(asleep_s);
+  span.queued_s = static_cast<float>(queued_s);
+  span.running_s = static_cast<float>(awake_s - queued_s);
+}
+
+/// What was seen asleep, scaled to what the scheduler says of the whole.
+void settle_states(RankWork& rank) {
+  if (rank.seen_asleep_s <= 0) return;
+  const double scale = rank.asleep_s / rank.seen_asleep_s;
+  for (WorkSpan& span : rank.spans) {
+    const double asleep_s = std::min(span.length_s(), scale * span.asleep_s);
+    const double awake_s = span.length_s() - span.asleep_s;
+    if (awake_s > 0) {
+      const double keeps = (span.length_s() - asleep_s) / awake_s;
+      span.running_s *= static_cast<float>(keeps), span.queued_s *= static_cast<float>(keeps);
+    }
+    span.asleep_s = static_cast<float>(asleep_s);
+  }
+}
+
 /// Spans of one process, holes closed where they are small.
 void add_span(RankWork& rank, const StackSpan& row) {
   WorkSpan span;
@@ -48,6 +81,7 @@ void add_span(RankWork& rank, const StackSpan& row) {
     span.queued_s = static_cast<float>(queued_s);
     span.asleep_s = static_cast<float>(std::max(0.0, span.length_s() - running_s - queued_s));
   }
+  if (row.asleep && row.samples > 0 && span.scheduled) take_states(rank, row, span);
   rank.spans.push_back(span);
 }
 
@@ -75,7 +109,8 @@ WorkSeen see_work(const Run& run) {
     if (rank_of_pid.empty() && trains.size() == 1) rank_of_pid[*trains.begin()] = 0;
     std::vector<double> distances_s;
     (void)visit_stacks(
-        run, host, {"t_s", "t_end_s", "pid", "work", "samples", "running_s", "queued_s", "stack"},
+        run, host,
+        {"t_s", "t_end_s", "pid", "work", "samples", "running_s", "queued_s", "stack", "asleep"},
         [&](const StackSpan& row, std::int64_t line) {
           const auto place = rank_of_pid.find(row.pid);
           if (place == rank_of_pid.end()) return true;
@@ -101,10 +136,15 @@ WorkSeen see_work(const Run& run) {
         const auto last = row.frames.rfind(';');
         places[row.stack] =
             clean_text(last == std::string::npos ? row.frames : row.frames.substr(last + 1), 100);
+        if (row.work == "forward")
+          seen.callers[host][row.stack] = row.frames.substr(0, row.frames.find(";torch/"));
       }
     }
   }
-  for (auto& [number, rank] : ranks) seen.ranks.push_back(std::move(rank));
+  for (auto& [number, rank] : ranks) {
+    settle_states(rank);
+    seen.ranks.push_back(std::move(rank));
+  }
   return seen;
 }
 
@@ -200,14 +240,23 @@ std::vector<double> Splitter::meetings() const {
   return edges;
 }
 
+const std::string& path_of(const CallPaths& paths, std::int64_t stack) {
+  static const std::string kNone;
+  const auto found = paths.find(stack);
+  return found == paths.end() ? kNone : found->second;
+}
+
 /// Which spans are forward passes without a backward one for much longer than a step has any: an
-/// evaluation that has no name that the table knows.
-std::vector<bool> lone_forwards(const RankWork& rank) {
-  constexpr double kLeast_s = 1.0, kTimes = 4;
+/// evaluation that has no name that the table knows. A machine that stands still for a moment makes
+/// one step look like that: passes that are called from where training calls them must come again,
+/// or last much longer still.
+std::vector<bool> lone_forwards(const RankWork& rank, const CallPaths& paths) {
+  constexpr double kLeast_s = 1.0, kTimes = 4, kSurely_s = 3.0, kSurelyTimes = 20;
   constexpr std::size_t kEnough = 5;
   struct Stretch {
     std::size_t from = 0, to = 0;
     double forward_s = 0, all_s = 0;
+    double known_path_s = 0;  // of the forward seconds, called as in a step
   };
   const auto passes = [](Work work) {
     return work == Work::forward || work == Work::input || work == Work::python ||
@@ -233,13 +282,42 @@ std::vector<bool> lone_forwards(const RankWork& rank) {
   std::vector<bool> found(rank.spans.size());
   const auto middle_s = stats::median(usual_s);
   if (!middle_s || usual_s.size() < kEnough) return found;
-  for (const auto& stretch : stretches) {
-    const bool inside = stretch.from > 0 && stretch.to + 1 < rank.spans.size();
-    const bool forward = stretch.forward_s >= 0.5 * stretch.all_s;
-    if (!inside || !forward || stretch.all_s < kLeast_s) continue;
-    if (stretch.forward_s <= kTimes * *middle_s) continue;
-    std::fill(found.begin() + static_cast<std::ptrdiff_t>(stretch.from),
-              found.begin() + static_cast<std::ptrdiff_t>(stretch.to) + 1, true);
+  const auto is_long = [&](const Stretch& stretch) {
+    return stretch.from > 0 && stretch.to + 1 < rank.spans.size() && stretch.all_s >= kLeast_s &&
+           stretch.forward_s >= 0.5 * stretch.all_s && stretch.forward_s > kTimes * *middle_s;
+  };
+  std::set<std::string> step_paths;
+  const auto each_forward = [&](const Stretch& stretch, auto visit) {
+    for (std::size_t i = stretch.from; i <= stretch.to; ++i) {
+      const WorkSpan& span = rank.spans[i];
+      if (span.work == Work::forward) visit(span, path_of(paths, span.stack));
+    }
+  };
+  std::vector<Stretch*> longs;
+  for (auto& stretch : stretches) {
+    if (is_long(stretch)) {
+      longs.push_back(&stretch);
+    } else {
+      each_forward(stretch,
+                   [&](const WorkSpan&, const std::string& path) { step_paths.insert(path); });
+    }
+  }
+  for (Stretch* stretch : longs) {
+    each_forward(*stretch, [&](const WorkSpan& span, const std::string& path) {
+      if (step_paths.contains(path)) stretch->known_path_s += span.length_s();
+    });
+  }
+  for (const Stretch* stretch : longs) {
+    const bool as_in_steps = stretch->known_path_s > 0.5 * stretch->forward_s;
+    const bool comes_again = std::any_of(longs.begin(), longs.end(), [&](const Stretch* other) {
+      return other != stretch && other->forward_s < 2 * stretch->forward_s &&
+             stretch->forward_s < 2 * other->forward_s;
+    });
+    const bool surely =
+        stretch->all_s >= kSurely_s && stretch->forward_s > kSurelyTimes * *middle_s;
+    if (as_in_steps && !comes_again && !surely) continue;
+    std::fill(found.begin() + static_cast<std::ptrdiff_t>(stretch->from),
+              found.begin() + static_cast<std::ptrdiff_t>(stretch->to) + 1, true);
   }
   return found;
 }
@@ -423,7 +501,7 @@ void add_method_error(WorkSplit& split) {
   for (const auto cls : {LedgerClass::input, LedgerClass::compute, LedgerClass::host}) {
     split.of(cls).add(0, 0.02 * split.of(cls).seconds);
   }
-  split.of(LedgerClass::sync).add(0, 0.05 * split.of(LedgerClass::sync).seconds);
+  split.of(LedgerClass::sync).add(0, 0.1 * split.of(LedgerClass::sync).seconds);
 }
 
 WorkLedger Splitter::run() {
@@ -433,7 +511,9 @@ WorkLedger Splitter::run() {
   for (const auto& rank : input_.seen->ranks) {
     auto& own = slices.emplace_back(edges.size() - 1);
     WorkSplit& split = ledger.ranks.emplace_back();
-    const auto lone = lone_forwards(rank);
+    const auto callers = input_.seen->callers.find(rank.host);
+    const auto lone =
+        lone_forwards(rank, callers == input_.seen->callers.end() ? CallPaths() : callers->second);
     for (std::size_t i = 0; i < rank.spans.size(); ++i) {
       note(rank, rank.spans[i], lone[i], edges, own, split);
     }
@@ -471,6 +551,10 @@ WorkLedger split_by_work(const WorkInput& input) {
   return Splitter(input).run();
 }
 
+double team_share(bool several) {
+  return several ? 0.8 : 0.3;  // threads that carry gradients to other ranks are none
+}
+
 TeamLoss lost_to_team(double others_queued_s) {
   // Of two threads' waits, part falls on the same moments: between half a second (both at once)
   // and a second is lost for a second of the second thread's. On two cores with one and two
@@ -480,10 +564,8 @@ TeamLoss lost_to_team(double others_queued_s) {
 }
 
 void note_team(WorkSplit& split, double others_queued_s, double others_cpu_s, bool several) {
-  // A team: the other threads do a good part of the work. Fewer are helpers, whose waits hold up
-  // nobody.
-  const double team = several ? 0.8 : 0.3;  // threads that carry gradients to other ranks are none
-  if (split.running_s <= 0 || others_cpu_s < team * split.running_s) return;
+  if (split.running_s <= 0 || others_cpu_s < team_share(several) * split.running_s) return;
+  split.team = true;
   Share& compute = split.of(LedgerClass::compute);
   const TeamLoss lost = lost_to_team(others_queued_s);
   const double lost_s = std::min({lost.seconds, 0.9 * split.running_s, compute.seconds});

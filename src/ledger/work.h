@@ -59,6 +59,8 @@ constexpr Work work_of(std::string_view name) {
   return Work::python;
 }
 
+using CallPaths = std::map<std::int64_t, std::string>;  // by stack
+
 /// A stretch of one kind of work of one rank's main thread; durations in seconds. Small: hours of
 /// them are held at once.
 struct WorkSpan {
@@ -77,6 +79,7 @@ struct RankWork {
   std::string host = {};
   std::vector<WorkSpan> spans = {};            // in order, not overlapping
   double gap_s = 0;                            // usual distance of samples
+  double asleep_s = 0, seen_asleep_s = 0;      // by the scheduler; by the states of the samples
   std::int64_t first_line = 0, last_line = 0;  // of the table
 };
 
@@ -84,6 +87,8 @@ struct WorkSeen {
   std::vector<RankWork> ranks = {};
   /// By host and stack id: the innermost frame, "dataset.py:Rows.__getitem__".
   std::map<std::string, std::map<std::int64_t, std::string>> places = {};
+  // by host and stack: the frames from which torch was called
+  std::map<std::string, CallPaths> callers = {};
   bool loaders = false;  // data-loader workers were seen
   double loaders_running_s = 0, loaders_seen_s = 0;
 };
@@ -112,6 +117,7 @@ struct WorkSplit {
   std::array<Share, kLedgerClasses.size()> shares = {};
   std::map<LedgerClass, std::map<std::string, double>> parts = {};  // what a class is made of
   double asleep_in_compute_s = 0;      // main thread asleep where it should compute, one rank
+  bool team = false;                   // other threads share its arithmetic (note_team)
   double covered_s = 0;                // of the steps' time
   double running_s = 0, queued_s = 0;  // of the main thread in the steps' arithmetic
   Share& of(LedgerClass cls) { return shares[static_cast<std::size_t>(cls)]; }
@@ -132,6 +138,9 @@ struct TeamLoss {
   double seconds = 0, sd_s = 0;
 };
 TeamLoss lost_to_team(double others_queued_s);
+/// CPU of the other threads, as a share of the main one's, from which on they are a team: they do a
+/// good part of the work. Fewer are helpers, whose waits hold up nobody. `several`: ranks.
+double team_share(bool several);
 
 /// Arithmetic that a team of threads shares waits for the slowest of them: where the others stood
 /// in a run queue, the main thread spun. `others_queued_s` and `others_cpu_s` are theirs, together,

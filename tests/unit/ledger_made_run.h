@@ -151,6 +151,7 @@ class Maker {
   void add(const StepRecord& record) { writer_->append(record); }
   void add(const Event& event) { writer_->append(event); }
   void add(const GpuSample& sample) { writer_->append(info.host, sample); }
+  void add(const ProcSample& sample) { writer_->append(info.host, sample); }
   void add(const DiskSample& sample) { writer_->append(info.host, sample); }
   void fact(const std::string& key, const std::string& value) {
     info.facts.push_back(Fact{key, value, "argv"});

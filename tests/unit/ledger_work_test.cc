@@ -199,6 +199,68 @@ TEST(LedgerWork, ForwardPassesAloneAreAnEvaluation) {
   EXPECT_NEAR(seconds(ledger, LedgerClass::evaluation), 15, 1.5);
 }
 
+TEST(LedgerWork, OneSlowStepIsNoEvaluation) {
+  Folder folder;
+  Maker run(folder.path(), "hiccup");
+  run.host(40);
+  Thread rank(run, 0);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 30; ++step) {
+    if (step == 20) rank.does("forward", 0.9).does("input", 0.3).does("forward", 0.9);
+    rank.does("forward", 0.2).does("backward", 0.6).does("optimizer", 0.1);
+    ends_s.push_back(rank.now_s());
+  }
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(rank.now_s()));
+  EXPECT_EQ(seconds(ledger, LedgerClass::evaluation), 0);
+}
+
+TEST(LedgerWork, QueuesOfAnEvaluationAreNoTeams) {
+  // One thread: what it queued outside the steps' arithmetic is nobody else's.
+  Folder folder;
+  Maker run(folder.path(), "alone");
+  run.host(80);
+  Thread rank(run, 0);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 30; ++step) {
+    rank.does("forward", 0.4).does("backward", 0.5, {0, 0.2}).does("optimizer", 0.1);
+    rank.does("evaluation", 1, {0, 0.5});
+    ends_s.push_back(rank.now_s());
+  }
+  for (int t = 0; t <= 60; ++t) {
+    ProcSample sample;
+    sample.t_s = t;
+    sample.pid = 100;
+    sample.role = "rank";
+    sample.rank = 0;
+    sample.cpu_s = sample.main_cpu_s = t * 0.7;
+    sample.run_delay_s = sample.main_run_delay_s = t * 0.3;
+    run.add(sample);
+  }
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(rank.now_s()));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::host), 3, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::evaluation), 30, 1.1);
+}
+
+TEST(LedgerWork, SwappedPagesAreWaitedForInTheArithmetic) {
+  Folder folder;
+  Maker run(folder.path(), "swapping");
+  run.host(60, [](HostSample& sample) {
+    sample.swap_used_bytes = 1e7 * sample.t_s;
+    sample.psi_mem_some_s = sample.psi_mem_full_s = 0.005 * sample.t_s;
+  });
+  Thread rank(run, 0);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 40; ++step) {
+    rank.does("forward", 0.4, {0.25, 0}).does("backward", 0.5).does("optimizer", 0.1);
+    ends_s.push_back(rank.now_s());
+  }
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(rank.now_s()));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::memory), 4, 0.2);
+}
+
 TEST(LedgerWork, AStoppedRankIsTheHostsAndSleepNobodyNamesIsUnexplained) {
   Folder folder;
   Maker run(folder.path(), "stopped");
@@ -245,6 +307,69 @@ TEST(LedgerWork, StepsThatStateTheirPhases) {
   EXPECT_NEAR(seconds(ledger, LedgerClass::compute), 15, 0.05);
   EXPECT_NEAR(seconds(ledger, LedgerClass::checkpoint), 4, 0.1);
   EXPECT_NEAR(seconds(ledger, LedgerClass::teardown), 1, 0.1);
+}
+
+/// A step of rigwise-engine that takes a second.
+StepRecord phased(int rank, std::int64_t step, double sync_s, const std::string& file) {
+  StepRecord record;
+  record.t_s = static_cast<double>(step);
+  record.step = step;
+  record.rank = rank;
+  record.loss = 2.0;
+  record.step_time_s = 1.0;
+  record.input_s = 0;
+  record.forward_s = 0.3;
+  record.backward_s = 0.6 - sync_s;
+  record.sync_s = sync_s;
+  record.optimizer_s = 0.1;
+  record.log_file = file;
+  record.log_format = "jsonl";
+  return record;
+}
+
+TEST(LedgerWork, PhasesOfSeveralRanksFollowTheOneThatWaitsLeast) {
+  Folder folder;
+  Maker run(folder.path(), "pair");
+  run.info.ranks_asked = run.info.ranks_trained = 2;
+  run.info.untimed = {"OUT/log.rank1.jsonl"};
+  run.host(30);
+  for (int step = 1; step <= 20; ++step) {
+    const bool first_leads = step % 2 == 0;
+    run.add(phased(0, step, first_leads ? 0.1 : 0.4, "log/out.log"));
+    run.add(phased(1, step, first_leads ? 0.3 : 0.1, "OUT/log.rank1.jsonl"));
+  }
+  const Ledger ledger = ledger_of(run.finish(21));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::sync), 2, 0.01);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::compute), 18, 0.05);
+}
+
+TEST(LedgerWork, StopsAreAsLongAsTheThreadNeitherRanNorQueued) {
+  // Stopped for 1.5 s in every 4 s, at an offset where every other second's tick sees it.
+  Folder folder;
+  Maker run(folder.path(), "stops");
+  run.host(50);
+  const auto ran_by = [](double t_s) {
+    double ran_s = 0;
+    for (double at_s = 0; at_s < t_s - 1e-9; at_s += 0.25) {
+      const double phase_s = std::fmod(at_s, 4.0);
+      ran_s += phase_s >= 2.25 && phase_s < 3.75 ? 0 : 0.25;
+    }
+    return ran_s;
+  };
+  for (int t = 0; t <= 41; ++t) {
+    ProcSample sample;
+    sample.t_s = t;
+    sample.pid = 100;
+    sample.role = "rank";
+    sample.rank = 0;
+    sample.cpu_s = sample.main_cpu_s = ran_by(t);
+    sample.run_delay_s = sample.main_run_delay_s = 0;
+    sample.main_state = t % 4 == 3 ? "T" : "R";
+    run.add(sample);
+  }
+  for (int step = 1; step <= 40; ++step) run.add(phased(0, step, 0, "log/out.log"));
+  const Ledger ledger = ledger_of(run.finish(41));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::host), 15, 1);
 }
 
 /// The busiest GPU's readings, once a second.
