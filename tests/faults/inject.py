@@ -37,8 +37,8 @@ class Nothing:
     def env(self):
         return {}
 
-    def started(self, pid):  # of rigwise run itself
-        pass
+    def around(self, argv):  # the words that start argv in the place where it is to run
+        return argv
 
     def began(self, ranks):
         pass
@@ -234,8 +234,9 @@ class LittleMemory(Nothing):
         subprocess.run(["swapon", str(self.swap)], check=True)
         self.group.mkdir()
 
-    def started(self, pid):
-        (self.group / "cgroup.procs").write_text(str(pid))
+    def around(self, argv):
+        # From the first instruction on: a process that is moved later leaves its children behind.
+        return ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.group / "cgroup.procs"), *argv]
 
     def began(self, ranks):
         # A share of what is no page cache: cache would be given up for nothing.
@@ -322,9 +323,10 @@ class Several(Nothing):
     def env(self):
         return {key: value for part in self.parts for key, value in part.env().items()}
 
-    def started(self, pid):
+    def around(self, argv):
         for part in self.parts:
-            part.started(pid)
+            argv = part.around(argv)
+        return argv
 
     def began(self, ranks):
         for part in self.parts:

@@ -197,8 +197,7 @@ def run_training(scenario, options, folder, injector):
     env.pop("RIGWISE_PYTHON", None)
     began, before, watch = time.monotonic(), pressure(), None
     words = [str(options.rigwise), "run", "--quiet", "--name", "fault", "--", *argv]
-    child, reader = start(words, scenario.terminal, folder, env)
-    injector.started(child.pid)
+    child, reader = start(injector.around(words), scenario.terminal, folder, env)
     end = threading.Event()
     if options.autogroup is not None:
         threading.Thread(target=favour, args=(child.pid, options.autogroup, end), daemon=True).start()
