@@ -14,15 +14,13 @@ namespace {
 using Place = std::pair<std::size_t, std::size_t>;
 
 bool is_alnum(char byte) {
-  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-         (byte >= '0' && byte <= '9');
+  return is_letter(byte) || is_digit(byte);
 }
 bool is_token_byte(char byte) {
   return is_alnum(byte) || byte == '_' || byte == '-';
 }
 bool is_hex(char byte) {
-  return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f') ||
-         (byte >= 'A' && byte <= 'F');
+  return is_digit(byte) || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F');
 }
 bool is_name_byte(char byte) {
   return is_alnum(byte) || byte == '_' || byte == '-' || byte == '.';
@@ -51,7 +49,7 @@ std::size_t token_at(std::string_view text, std::size_t at) {
     std::size_t size = shape.prefix.size();
     bool digit = false;
     while (size < rest.size() && is_token_byte(rest[size])) {
-      digit = digit || (rest[size] >= '0' && rest[size] <= '9');
+      digit = digit || is_digit(rest[size]);
       ++size;
     }
     // A word such as "hf_trainer_integration_tests" has no digit; a token of this length has.
@@ -155,7 +153,7 @@ bool looks_random(std::string_view value) {
   constexpr std::size_t kLong = 16;
   bool digit = false, letter = false;
   for (const char byte : value) {
-    if (byte >= '0' && byte <= '9')
+    if (is_digit(byte))
       digit = true;
     else if (is_alnum(byte))
       letter = true;

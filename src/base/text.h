@@ -9,6 +9,14 @@
 
 namespace rigwise {
 
+/// ASCII alone: the bytes of other characters are neither.
+constexpr bool is_digit(char byte) {
+  return byte >= '0' && byte <= '9';
+}
+constexpr bool is_letter(char byte) {
+  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
+}
+
 std::string_view trim(std::string_view text);
 std::vector<std::string_view> split(std::string_view text, char separator);
 std::string lower(std::string_view text);

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <ctime>
 
+#include "base/text.h"
+
 namespace rigwise {
 
 namespace {
@@ -41,7 +43,7 @@ class Cursor {
   /// Between `least` and `most` digits.
   std::optional<int> number(int least, int most) {
     int value = 0, count = 0;
-    while (count < most && digit(peek(static_cast<std::size_t>(count)))) {
+    while (count < most && is_digit(peek(static_cast<std::size_t>(count)))) {
       value = value * 10 + (peek(static_cast<std::size_t>(count)) - '0');
       ++count;
     }
@@ -51,12 +53,11 @@ class Cursor {
   }
   /// ".123" or ",123" as 0.123; 0 where there is none.
   double fraction() {
-    if ((peek() != '.' && peek() != ',') || !digit(peek(1))) return 0;
+    if ((peek() != '.' && peek() != ',') || !is_digit(peek(1))) return 0;
     double value = 0, place = 0.1;
-    for (++at_; digit(peek()); ++at_, place /= 10) value += (peek() - '0') * place;
+    for (++at_; is_digit(peek()); ++at_, place /= 10) value += (peek() - '0') * place;
     return value;
   }
-  static bool digit(char c) { return c >= '0' && c <= '9'; }
 
  private:
   std::string_view text_;
@@ -121,7 +122,7 @@ void zone_of(Cursor& at, Parts& parts) {
     }
   }
   const bool east = at.peek() == '+';
-  if ((east || at.peek() == '-') && Cursor::digit(at.peek(1)) && Cursor::digit(at.peek(2))) {
+  if ((east || at.peek() == '-') && is_digit(at.peek(1)) && is_digit(at.peek(2))) {
     at.one_of("+-");
     const auto hours = at.number(2, 2);
     at.one(':');
@@ -228,7 +229,7 @@ bool compact(Cursor& at, Parts& parts) {
   const auto hour = at.number(2, 2);
   const auto minute = hour ? at.number(2, 2) : std::nullopt;
   const auto second = minute ? at.number(2, 2) : std::nullopt;
-  if (!second || Cursor::digit(at.peek()) || *hour > 23 || *minute > 59 || *second > 60) {
+  if (!second || is_digit(at.peek()) || *hour > 23 || *minute > 59 || *second > 60) {
     return false;
   }
   parts = {.year = *year,
@@ -275,7 +276,7 @@ std::optional<WallTime> unix_seconds(std::string_view text) {
   Cursor at(text);
   const auto high = at.number(4, 4);
   const auto low = high ? at.number(6, 6) : std::nullopt;
-  if (!low || at.peek() != '.' || !Cursor::digit(at.peek(1))) return std::nullopt;
+  if (!low || at.peek() != '.' || !is_digit(at.peek(1))) return std::nullopt;
   const double seconds = *high * 1e6 + *low + at.fraction();
   if (seconds < 9e8 || seconds > 7e9) return std::nullopt;
   return WallTime{.unix_s = seconds, .has_zone = true, .length = at.at()};
@@ -311,7 +312,7 @@ std::optional<WallTime> parse_wall_time(std::string_view text, double now_unix_s
   }
   Cursor at(text);
   Parts parts;
-  if (!clock_of(at, parts) || Cursor::digit(at.peek()) || at.peek() == ':') return std::nullopt;
+  if (!clock_of(at, parts) || is_digit(at.peek()) || at.peek() == ':') return std::nullopt;
   return WallTime{
       .unix_s = parts.hour * 3600.0 + parts.minute * 60.0 + parts.second + parts.fraction,
       .has_date = false,

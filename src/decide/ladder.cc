@@ -47,8 +47,7 @@ constexpr std::array kLadder = {
 std::string folder_name(const std::string& name) {
   std::string safe;
   for (const char c : name.substr(0, 80)) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '.' || c == '_' || c == '-';
+    const bool plain = is_letter(c) || is_digit(c) || c == '.' || c == '_' || c == '-';
     safe += plain ? c : '-';
   }
   safe.erase(0, std::min(safe.find_first_not_of('.'), safe.size()));

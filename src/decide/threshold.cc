@@ -70,11 +70,8 @@ constexpr std::array kWorkUnits = {WorkUnit{"steps", "steps"},     WorkUnit{"ste
                                    WorkUnit{"tokens", "tokens"},   WorkUnit{"token", "tokens"},
                                    WorkUnit{"examples", "samples"}};
 
-bool is_letter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-}
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
+bool is_word(char c) {
+  return is_letter(c) || c == '_';
 }
 bool is_space(char c) {
   return c == ' ' || c == '\t';
@@ -128,7 +125,7 @@ class Reader {
   /// The word, number or single character at `at`, for the message.
   [[nodiscard]] std::string word_at(std::size_t at) const {
     std::size_t end = at;
-    while (end < text_.size() && (is_letter(text_[end]) || is_digit(text_[end]))) ++end;
+    while (end < text_.size() && (is_word(text_[end]) || is_digit(text_[end]))) ++end;
     if (end == at) {
       ++end;
       while (end < text_.size() && (static_cast<unsigned char>(text_[end]) & 0xC0) == 0x80) ++end;
@@ -138,7 +135,7 @@ class Reader {
 
   std::string_view read_word() {
     const std::size_t start = at_;
-    while (at_ < text_.size() && (is_letter(text_[at_]) || (at_ > start && is_digit(text_[at_])))) {
+    while (at_ < text_.size() && (is_word(text_[at_]) || (at_ > start && is_digit(text_[at_])))) {
       ++at_;
     }
     return std::string_view(text_).substr(start, at_ - start);
@@ -199,7 +196,7 @@ class Reader {
   /// "k", "M" or "G" right behind a number, and not the start of a word.
   double read_multiplier() {
     if (at_ >= text_.size()) return 1;
-    const bool word = at_ + 1 < text_.size() && is_letter(text_[at_ + 1]);
+    const bool word = at_ + 1 < text_.size() && is_word(text_[at_ + 1]);
     if (word) return 1;
     const char c = text_[at_];
     const double factor = c == 'k' || c == 'K' ? 1e3 : c == 'M' ? 1e6 : c == 'G' ? 1e9 : 1;
@@ -289,7 +286,7 @@ class Reader {
     const std::size_t start = at_;
     skip_spaces();
     for (const std::string_view sign : {"×", "x", "X"}) {
-      const bool whole = at_ + sign.size() >= text_.size() || !is_letter(text_[at_ + sign.size()]);
+      const bool whole = at_ + sign.size() >= text_.size() || !is_word(text_[at_ + sign.size()]);
       if (rest().starts_with(sign) && whole) return at_ += sign.size(), true;
     }
     at_ = start;
@@ -323,7 +320,7 @@ class Reader {
     const std::size_t start = at_;
     if (at_ >= text_.size()) return Ok{};
     std::string unit;
-    while (at_ < text_.size() && (is_letter(text_[at_]) || text_[at_] == '/')) unit += text_[at_++];
+    while (at_ < text_.size() && (is_word(text_[at_]) || text_[at_] == '/')) unit += text_[at_++];
     unit = lower(unit);
     const std::string full(row.rate_unit);
     const std::string singular = full.substr(0, full.size() - 3) + "/s";  // "token/s"

@@ -61,7 +61,7 @@ std::vector<std::string> clauses(std::string_view text) {
   std::vector<std::string> out(1);
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
-    const bool digit_next = i + 1 < text.size() && text[i + 1] >= '0' && text[i + 1] <= '9';
+    const bool digit_next = i + 1 < text.size() && is_digit(text[i + 1]);
     const bool cut = std::string_view(".;:!?\n").find(c) != std::string_view::npos;
     if (cut && !digit_next) {
       out.emplace_back();
@@ -245,8 +245,8 @@ std::vector<std::string> words_of(std::string_view text) {
   const std::string small = lower(text.substr(0, kMaxStatementBytes));
   for (std::size_t i = 0; i < small.size(); ++i) {
     const char c = small[i];
-    const bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '%' ||
-                        static_cast<unsigned char>(c) >= 0x80;
+    const bool letter =
+        (c >= 'a' && c <= 'z') || is_digit(c) || c == '%' || static_cast<unsigned char>(c) >= 0x80;
     const bool joint = (c == '\'' || c == '-' || c == '/' || c == '.' || c == ',' || c == '_') &&
                        !word.empty() && i + 1 < small.size() && small[i + 1] != ' ';
     const bool number_joint =

@@ -109,9 +109,7 @@ std::optional<std::string> prompt_of(std::string_view line) {
 
 /// "du -sb checkpoints", "du-sh" as a file's name
 bool is_du(std::string_view command) {
-  return command.starts_with("du") &&
-         (command.size() == 2 ||
-          !((command[2] >= 'a' && command[2] <= 'z') || (command[2] >= 'A' && command[2] <= 'Z')));
+  return command.starts_with("du") && (command.size() == 2 || !is_letter(command[2]));
 }
 
 const Form* form_at(const Lines& lines, std::size_t at, std::string_view command) {

@@ -142,7 +142,7 @@ std::string version_text(const Label& label, std::string_view value) {
   if (value.starts_with("(") && value.ends_with(")") && count_digits(value) > 0) {
     std::string out;
     for (const char c : value) {
-      if (c >= '0' && c <= '9') out += c;
+      if (is_digit(c)) out += c;
       if (c == ',') out += '.';
     }
     return out;

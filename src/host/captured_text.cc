@@ -166,8 +166,8 @@ std::optional<double> number_of(std::string_view text, std::string_view* rest) {
   std::size_t commas = 0, dots = 0;
   for (; end < text.size(); ++end) {
     const char c = text[end];
-    if (c >= '0' && c <= '9') continue;
-    const bool more = end + 1 < text.size() && text[end + 1] >= '0' && text[end + 1] <= '9';
+    if (is_digit(c)) continue;
+    const bool more = end + 1 < text.size() && is_digit(text[end + 1]);
     if (c == '.' && more) {
       ++dots;
     } else if (c == ',' && more) {
@@ -181,7 +181,7 @@ std::optional<double> number_of(std::string_view text, std::string_view* rest) {
     std::size_t digits = end + 1;
     if (text[digits] == '-' || text[digits] == '+') ++digits;
     const std::size_t from = digits;
-    while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
+    while (digits < text.size() && is_digit(text[digits])) ++digits;
     if (digits > from) end = digits;
   }
   if (end == first || end - first > 40) return std::nullopt;
@@ -222,8 +222,7 @@ bool starts_with_word(std::string_view line, std::string_view word) {
 }
 
 int count_digits(std::string_view text) {
-  return static_cast<int>(
-      std::count_if(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; }));
+  return static_cast<int>(std::count_if(text.begin(), text.end(), is_digit));
 }
 
 std::string_view unquoted(std::string_view text) {

@@ -236,7 +236,7 @@ class Reader {
         // NAME-VERSION-BUILD.json
         if (!file.starts_with(std::string(library.conda) + "-")) continue;
         const std::string rest = file.substr(library.conda.size() + 1);
-        if (!rest.empty() && rest[0] >= '0' && rest[0] <= '9')
+        if (!rest.empty() && is_digit(rest[0]))
           version(library.key, rest.substr(0, rest.find('-')));
       }
     }
@@ -310,8 +310,7 @@ class Reader {
       Fields fields(std::string_view(*text).substr(0, text->find('\n')));
       std::string_view word;
       while (fields.next(word)) {
-        if (std::count(word.begin(), word.end(), '.') >= 1 && word.front() >= '0' &&
-            word.front() <= '9') {
+        if (std::count(word.begin(), word.end(), '.') >= 1 && is_digit(word.front())) {
           version("driver", std::string(word));
           break;
         }

@@ -24,7 +24,7 @@ bool is_python(std::string_view name) {
   if (name.starts_with("pypy")) return true;
   if (!name.starts_with("python")) return false;
   return std::all_of(name.begin() + 6, name.end(),
-                     [](char c) { return (c >= '0' && c <= '9') || c == '.' || c == 't'; });
+                     [](char c) { return is_digit(c) || c == '.' || c == 't'; });
 }
 
 std::string base_name(std::string_view path) {

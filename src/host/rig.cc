@@ -44,7 +44,7 @@ void read_cpus(const HostRoot& root, Rig& rig) {
   int threads = 0;
   for (const auto& name : list_folder(cpus, 65536)) {
     if (!name.starts_with("cpu") || name.size() < 4 ||
-        !std::all_of(name.begin() + 3, name.end(), [](char c) { return c >= '0' && c <= '9'; }))
+        !std::all_of(name.begin() + 3, name.end(), is_digit))
       continue;
     const auto online = read_number(cpus / name / "online");  // cpu0 has no such file
     if (online && *online == 0) continue;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 
 #include "base/text.h"
 
@@ -14,7 +13,7 @@ constexpr std::size_t kMaxValueBytes = 1024;
 constexpr std::size_t kShortestSecret = 6;  // "1" or "yes" under a secret's name hides nothing
 
 bool is_word(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-';
+  return is_letter(c) || is_digit(c) || c == '_' || c == '-';
 }
 
 /// Replaces words that begin like a token of a known issuer.

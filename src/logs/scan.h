@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/text.h"
+
 namespace rigwise::logs {
 
 // ------------------------------------------------------------------------------------------------
@@ -49,12 +51,6 @@ inline constexpr std::array<std::uint8_t, 256> kClasses = make_classes();
 
 inline std::uint8_t class_of(char byte) {
   return detail::kClasses[static_cast<unsigned char>(byte)];
-}
-inline bool is_digit(char byte) {
-  return static_cast<unsigned char>(byte - '0') < 10;
-}
-inline bool is_letter(char byte) {
-  return static_cast<unsigned char>((byte | 0x20) - 'a') < 26;
 }
 inline bool is_word(char byte) {
   return (class_of(byte) & (kDigit | kLetter)) != 0;

@@ -52,7 +52,7 @@ std::string key_of(std::string_view name) {
   }
   std::string key;
   for (const char c : low) {
-    if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.') key += c;
+    if ((c >= 'a' && c <= 'z') || is_digit(c) || c == '.') key += c;
   }
   return key;
 }

@@ -62,7 +62,7 @@ bool starts_numbered(std::string_view name) {
 std::string masked_digits(std::string_view name) {
   std::string out;
   for (const char byte : name) {
-    const bool digit = byte >= '0' && byte <= '9';
+    const bool digit = is_digit(byte);
     if (digit && !out.empty() && out.back() == '#') continue;
     out.push_back(digit ? '#' : byte);
   }
@@ -142,9 +142,9 @@ std::string missing_part(const std::set<std::string>& present) {
     const std::size_t of = name.find("-of-");
     if (of == std::string::npos || of < 5) continue;
     std::size_t from = of;
-    while (from > 0 && name[from - 1] >= '0' && name[from - 1] <= '9') --from;
+    while (from > 0 && is_digit(name[from - 1])) --from;
     std::size_t to = of + 4;
-    while (to < name.size() && name[to] >= '0' && name[to] <= '9') ++to;
+    while (to < name.size() && is_digit(name[to])) ++to;
     const auto count = to_integer(std::string_view(name).substr(of + 4, to - of - 4));
     const std::size_t width = of - from;
     if (!count || *count < 1 || *count > 9999 || width == 0) continue;
@@ -293,7 +293,7 @@ std::optional<std::int64_t> step_of_checkpoint_name(std::string_view full) {
   const auto number_from = [&](std::size_t at) -> std::optional<std::int64_t> {
     while (at < low.size() && std::strchr("-_=. ", low[at]) != nullptr) ++at;
     std::size_t end = at;
-    while (end < low.size() && low[end] >= '0' && low[end] <= '9') ++end;
+    while (end < low.size() && is_digit(low[end])) ++end;
     return to_integer(std::string_view(low).substr(at, end - at));
   };
   for (const std::string_view word :

@@ -224,8 +224,7 @@ namespace {
 std::string safe_stem(std::string_view name) {
   std::string out;
   for (const char c : name.substr(0, name.rfind('.'))) {
-    const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                      c == '-' || c == '_';
+    const bool good = is_letter(c) || is_digit(c) || c == '-' || c == '_';
     if (out.size() < 60) out += good ? c : '-';
   }
   const auto first = out.find_first_not_of('-');

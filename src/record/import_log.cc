@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/files.h"
+#include "base/text.h"
 #include "base/wall_time.h"
 #include "record/import_parts.h"
 
@@ -18,13 +19,6 @@ namespace {
 constexpr std::size_t kMostSteps = 5'000'000, kMostEvents = 200'000, kMostFacts = 500;
 constexpr std::size_t kStampWithin = 256;  // bytes of a line in which its stamp is looked for
 constexpr double kDay_s = 86400, kOldest_s = 1.2e9;
-
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-bool is_letter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
 
 /// Finds the stamp of a line, at the place where the last line had it first.
 class Stamps {

@@ -204,8 +204,7 @@ std::string name_of_command(const std::vector<std::string>& argv) {
   }
   std::string name;
   for (const char c : word) {
-    const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                      c == '.' || c == '_' || c == '-';
+    const bool good = is_letter(c) || is_digit(c) || c == '.' || c == '_' || c == '-';
     name += good ? c : '-';
   }
   name = name.substr(0, 60);

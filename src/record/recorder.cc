@@ -54,8 +54,7 @@ std::string host_name() {
   ::gethostname(raw.data(), raw.size() - 1);
   std::string name;
   for (const char c : std::string_view(raw.data())) {
-    const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                      c == '-' || (c == '.' && !name.empty());
+    const bool good = is_letter(c) || is_digit(c) || c == '-' || (c == '.' && !name.empty());
     name += good ? c : '-';
   }
   return name.empty() ? "localhost" : name.substr(0, 100);

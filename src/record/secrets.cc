@@ -15,12 +15,6 @@ using Reach = Secrets::Reach;
 constexpr std::size_t kMaxValues = 256, kMaxScanned = 64, kMaxScannedBytes = 4096;
 constexpr std::size_t kFree = 8, kLeast = 4;
 
-bool is_letter(char byte) {
-  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
-}
-bool is_digit(char byte) {
-  return byte >= '0' && byte <= '9';
-}
 bool is_word_byte(char byte) {
   return is_letter(byte) || is_digit(byte) || byte == '_';
 }

@@ -58,10 +58,10 @@ bool hides(std::uint32_t value) {
 }
 
 bool ends_in_digit(std::string_view word) {
-  return !word.empty() && word.back() >= '0' && word.back() <= '9';
+  return !word.empty() && is_digit(word.back());
 }
 bool starts_with_digit(std::string_view word) {
-  return !word.empty() && word.front() >= '0' && word.front() <= '9';
+  return !word.empty() && is_digit(word.front());
 }
 
 /// May the line not be broken between these two words?

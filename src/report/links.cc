@@ -5,14 +5,14 @@
 #include <algorithm>
 #include <array>
 
+#include "base/text.h"
 #include "report/layout.h"
 
 namespace rigwise::report {
 
 namespace {
 bool is_word(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-         static_cast<unsigned char>(c) >= 0x80;
+  return is_letter(c) || is_digit(c) || static_cast<unsigned char>(c) >= 0x80;
 }
 
 /// Is the blank at `at` between a number and its unit, or beside a ±?
@@ -22,7 +22,7 @@ bool keeps_together(std::string_view text, std::size_t at) {
   constexpr std::string_view kPlusMinus = "±";
   const std::string_view left = text.substr(0, at), right = text.substr(at + 1);
   if (left.ends_with(kPlusMinus) || right.starts_with(kPlusMinus)) return true;
-  const bool digit_next = !right.empty() && right.front() >= '0' && right.front() <= '9';
+  const bool digit_next = !right.empty() && is_digit(right.front());
   if (digit_next && (left.ends_with(" min") || left.ends_with(" h"))) return true;
   if (left.empty() || left.back() < '0' || left.back() > '9') return false;
   return std::any_of(kUnits.begin(), kUnits.end(), [&](std::string_view unit) {
@@ -42,8 +42,8 @@ std::string place_of(const Evidence& evidence) {
 std::string percent_encode(std::string_view path) {
   std::string out;
   for (const char c : path) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '/' || c == '.' || c == '-' || c == '_' || c == '~';
+    const bool plain =
+        is_letter(c) || is_digit(c) || c == '/' || c == '.' || c == '-' || c == '_' || c == '~';
     if (plain) {
       out += c;
     } else {

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/text.h"
+
 namespace rigwise::layout {
 
 inline constexpr std::string_view kRunJson =
@@ -64,8 +66,7 @@ inline std::string rig_file(const std::string& host) {
 /// Letters, digits, '.', '_' and '-'; at most 100, not led by '.' or '-': safe as a folder's name.
 inline bool is_run_name(std::string_view name) {
   const auto good = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
+    return is_letter(c) || is_digit(c) || c == '.' || c == '_' || c == '-';
   };
   return !name.empty() && name.size() <= 100 && name.front() != '.' && name.front() != '-' &&
          std::all_of(name.begin(), name.end(), good);

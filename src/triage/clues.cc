@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 
 #include "base/text.h"
 
@@ -19,10 +18,6 @@ constexpr std::size_t kMostEnded = 10000, kMostForms = 1000;
 constexpr std::size_t kMostSpoken = 2000;
 constexpr int kMostTasks = 1024, kMostAlike = 64;
 
-bool digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
 /// The number behind `name`, over ':', '=' and blanks.
 std::optional<int> number_after(std::string_view text, std::string_view name) {
   std::size_t at = text.find(name);
@@ -31,7 +26,7 @@ std::optional<int> number_after(std::string_view text, std::string_view name) {
   while (at < text.size() && (text[at] == ' ' || text[at] == ':' || text[at] == '=')) ++at;
   std::size_t end = at;
   if (end < text.size() && text[end] == '-') ++end;
-  while (end < text.size() && digit(text[end]) && end - at < 10) ++end;
+  while (end < text.size() && is_digit(text[end]) && end - at < 10) ++end;
   const auto value = to_integer(text.substr(at, end - at));
   if (!value) return {};
   return static_cast<int>(*value);
@@ -57,7 +52,7 @@ Figures figures_of(std::string_view message) {
     const bool nan =
         small.starts_with("nan") || small.starts_with("inf") || small.starts_with("-inf");
     const std::size_t first = value + (message[value] == '-' ? 1 : 0);
-    if (!nan && (first >= message.size() || !digit(message[first]))) continue;
+    if (!nan && (first >= message.size() || !is_digit(message[first]))) continue;
     out.seen = true;
     out.finite = out.finite && !nan;
     zero = zero || small.starts_with("0.0,") || small.starts_with("0.0}");
@@ -71,7 +66,7 @@ Figures figures_of(std::string_view message) {
 std::string likeness(std::string_view message) {
   std::string out;
   for (const char c : message) {
-    if (!digit(c)) out += c;
+    if (!is_digit(c)) out += c;
   }
   return out;
 }
@@ -271,7 +266,7 @@ bool Seeing::advances(const LogLine& line) {
   at = small.find_first_of("0123456789", at);
   if (at == std::string::npos) return false;
   std::size_t end = at;
-  while (end < small.size() && end - at < 12 && digit(small[end])) ++end;
+  while (end < small.size() && end - at < 12 && is_digit(small[end])) ++end;
   const std::int64_t number = *to_integer(std::string_view(small).substr(at, end - at));
   const std::size_t form =
       std::hash<std::string>()(likeness(small)) ^ static_cast<std::size_t>(line.rank.value_or(-1));

@@ -130,4 +130,11 @@ FailureLayer layer_of_exception(std::string_view name, std::string_view message,
 /// The text that two ranks print of one failure: without what differs from rank to rank.
 std::string likeness(std::string_view message);
 
+/// What a clue says, without the type of an exception.
+std::string_view words_of(const Clue& clue);
+
+/// The rank that failed first, of a cause; several ranks that say the same failed together, which
+/// is nobody's.
+std::optional<int> rank_of_failure(const Clue& cause, const Seen& seen);
+
 }  // namespace rigwise::triage_parts

@@ -2,7 +2,6 @@
 // files they came through belong to.
 #include <algorithm>
 #include <array>
-#include <cctype>
 
 #include "base/text.h"
 #include "triage/clues.h"
@@ -87,7 +86,7 @@ bool has_own_frame(std::string_view frames) {
 std::string_view exception_name(std::string_view message) {
   std::size_t end = 0;
   while (end < message.size() && end < 120 &&
-         (std::isalnum(static_cast<unsigned char>(message[end])) != 0 || message[end] == '_' ||
+         (is_letter(message[end]) || is_digit(message[end]) || message[end] == '_' ||
           message[end] == '.'))
     ++end;
   if (end < 5 || (end < message.size() && message[end] != ':')) return {};
@@ -97,7 +96,7 @@ std::string_view exception_name(std::string_view message) {
   std::string_view name = message.substr(0, end);
   const std::size_t dot = name.rfind('.');
   if (dot != std::string_view::npos) name.remove_prefix(dot + 1);
-  if (name.empty() || std::isupper(static_cast<unsigned char>(name[0])) == 0) return {};
+  if (name.empty() || name[0] < 'A' || name[0] > 'Z') return {};
   if (name == "Error" || name.ends_with("Warning")) return {};
   for (const std::string_view kind : {"Error", "Exception", "Interrupt", "SystemExit", "Timeout"}) {
     if (name.ends_with(kind)) return name;

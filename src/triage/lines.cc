@@ -19,15 +19,11 @@ constexpr std::size_t kLongestLine = 16 << 10;
 constexpr int kMostPrefixes = 8;
 constexpr int kMostRank = 65535;
 
-bool digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
 /// Digits at `at`; moves behind them.
 std::optional<int> take_number(std::string_view text, std::size_t& at) {
   const std::size_t begin = at;
-  while (at < text.size() && at - begin < 6 && digit(text[at])) ++at;
-  if (at == begin || (at < text.size() && digit(text[at]))) return {};
+  while (at < text.size() && at - begin < 6 && is_digit(text[at])) ++at;
+  if (at == begin || (at < text.size() && is_digit(text[at]))) return {};
   const auto value = to_integer(text.substr(begin, at - begin));
   if (!value || *value > kMostRank) return {};
   return static_cast<int>(*value);
@@ -117,7 +113,7 @@ HostPrefix host_prefix(std::string_view text) {
     const char c = text[at];
     if (lower_letter(c)) {
       letter = true;
-    } else if (digit(c) || c == '-') {
+    } else if (is_digit(c) || c == '-') {
       mark = true;
     } else if (c != '.') {
       break;
@@ -127,7 +123,7 @@ HostPrefix host_prefix(std::string_view text) {
   const std::string_view word = text.substr(0, at), rest = text.substr(at);
   constexpr std::string_view kKernel = " kernel: ";
   if (letter && rest.starts_with(kKernel)) return {at + kKernel.size(), word};
-  if (!letter || !mark || digit(word[0]) || word[0] == '-') return {};
+  if (!letter || !mark || is_digit(word[0]) || word[0] == '-') return {};
   if (word.ends_with(".py") || word.ends_with(".sh")) return {};
   // a program that speaks of a host: "slurmstepd-host-a: error: …"
   if (word.starts_with("slurm") || word.find("container") != std::string_view::npos) return {};
@@ -148,7 +144,7 @@ NcclPrefix nccl_prefix(std::string_view text) {
   const std::size_t end = text.substr(0, 65).find(':');
   if (end == std::string_view::npos || end == 0) return {};
   for (const char c : text.substr(0, end)) {
-    if (!lower_letter(c) && !(c >= 'A' && c <= 'Z') && !digit(c) && c != '-' && c != '.' &&
+    if (!lower_letter(c) && !(c >= 'A' && c <= 'Z') && !is_digit(c) && c != '-' && c != '.' &&
         c != '_')
       return {};
   }
@@ -156,7 +152,7 @@ NcclPrefix nccl_prefix(std::string_view text) {
   std::optional<std::int64_t> pid;
   for (const char behind_number : {':', ' '}) {
     const std::size_t from = at;
-    while (at < text.size() && digit(text[at])) ++at;
+    while (at < text.size() && is_digit(text[at])) ++at;
     if (at == from || at - from > 9 || at >= text.size() || text[at] != behind_number) return {};
     if (!pid) pid = to_integer(text.substr(from, at - from));
     ++at;
@@ -190,10 +186,10 @@ std::size_t kernel_stamp(std::string_view text) {
   std::size_t at = 1;
   while (at < text.size() && text[at] == ' ') ++at;
   const std::size_t from = at;
-  while (at < text.size() && digit(text[at])) ++at;
+  while (at < text.size() && is_digit(text[at])) ++at;
   if (at == from || at >= text.size() || text[at] != '.') return 0;
   const std::size_t fraction = ++at;
-  while (at < text.size() && digit(text[at])) ++at;
+  while (at < text.size() && is_digit(text[at])) ++at;
   if (at - fraction < 3 || at >= text.size() || text[at] != ']') return 0;
   return behind(text, at + 1);
 }
@@ -205,7 +201,7 @@ std::size_t plain_stamp(std::string_view text) {
   constexpr std::string_view kShape = "dddd-dd-dd?dd:dd:dd";
   if (text.size() < kSecondText) return 0;
   for (std::size_t i = 0; i < kSecondText; ++i) {
-    const bool fits = kShape[i] == 'd'   ? digit(text[i])
+    const bool fits = kShape[i] == 'd'   ? is_digit(text[i])
                       : kShape[i] == '?' ? text[i] == ' ' || text[i] == 'T'
                                          : text[i] == kShape[i];
     if (!fits) return 0;
@@ -213,7 +209,7 @@ std::size_t plain_stamp(std::string_view text) {
   std::size_t at = kSecondText;
   if (at < text.size() && (text[at] == '.' || text[at] == ',')) {
     ++at;
-    while (at < text.size() && digit(text[at])) ++at;
+    while (at < text.size() && is_digit(text[at])) ++at;
   }
   const char next = at < text.size() ? text[at] : '\n';
   if (next == 'Z' || next == '+' || next == '-') return 0;
@@ -242,14 +238,14 @@ std::optional<WallTime> wall_time(std::string_view text, Lines::Minute& minute) 
 /// Can a stamp begin like this? Most lines begin with a word or a small number.
 bool may_be_stamp(std::string_view text) {
   std::size_t digits = 0;
-  while (digits < text.size() && digits < 15 && digit(text[digits])) ++digits;
+  while (digits < text.size() && digits < 15 && is_digit(text[digits])) ++digits;
   if (digits == text.size()) return false;
   if (digits > 0) {
     return std::string_view("-/.:T").find(text[digits]) != std::string_view::npos ||
            (digits == 4 && text[4] == ' ');
   }
   return text.size() > 4 && text[0] >= 'A' && text[0] <= 'Z' &&
-         (text[3] == ' ' || text[3] == ',' || digit(text[1]));
+         (text[3] == ' ' || text[3] == ',' || is_digit(text[1]));
 }
 
 /// A stamp at the beginning, in brackets or not, behind glog's letter or not.
@@ -257,7 +253,8 @@ std::optional<WallTime> stamp(std::string_view text, Lines::Minute& minute, std:
   std::size_t at = 0;
   const bool bracket = text.starts_with('[');
   if (bracket) ++at;
-  if (text.size() > at + 1 && std::strchr("IWEF", text[at]) != nullptr && digit(text[at + 1])) ++at;
+  if (text.size() > at + 1 && std::strchr("IWEF", text[at]) != nullptr && is_digit(text[at + 1]))
+    ++at;
   if (!may_be_stamp(text.substr(at))) return {};
   const auto time = wall_time(text.substr(at, 64), minute);
   if (!time) return {};
@@ -419,7 +416,7 @@ std::vector<std::optional<int>> ranks_of_files(const std::vector<std::string>& f
     ranks[i] = rank_of_file(files[i]);
     const std::string_view file = files[i];
     for (std::size_t at = 0; at < file.size(); ++at) {
-      if (!digit(file[at]) || (at > 0 && digit(file[at - 1]))) continue;
+      if (!is_digit(file[at]) || (at > 0 && is_digit(file[at - 1]))) continue;
       std::size_t end = at;
       const auto value = take_number(file, end);
       if (!value) continue;

@@ -74,9 +74,7 @@ std::vector<Piece> pieces_of(std::string_view pattern) {
 
 std::optional<int> number_at(std::string_view text, std::size_t at, std::size_t& length) {
   length = 0;
-  while (at + length < text.size() && length < 9 && text[at + length] >= '0' &&
-         text[at + length] <= '9')
-    ++length;
+  while (at + length < text.size() && length < 9 && is_digit(text[at + length])) ++length;
   if (length == 0) return {};
   return static_cast<int>(*to_integer(text.substr(at, length)));
 }

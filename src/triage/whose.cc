@@ -1,0 +1,212 @@
+// Whose failure it is: the rank of the line that was chosen, by what it accuses, who says it, who
+// ended, and who is left when all others speak of somebody else.
+#include <algorithm>
+
+#include "base/text.h"
+#include "triage/clues.h"
+
+namespace rigwise::triage_parts {
+
+namespace {
+
+class Whose {
+ public:
+  explicit Whose(const Seen& seen) : seen_(seen) {}
+
+  [[nodiscard]] std::optional<int> of(const Clue& cause) const {
+    auto rank = stated_rank(cause);
+    return rank ? rank : rank_of_host(cause.host);
+  }
+
+ private:
+  /// "worker-1" of a set of pods, where no line names a rank: the set's own number, behind the
+  /// master where it has a name of its own.
+  [[nodiscard]] std::optional<int> rank_of_host(const std::string& host) const {
+    if (!seen_.ranks.empty()) return {};
+    const std::size_t dash = host.rfind('-');
+    if (dash == std::string::npos) return {};
+    const auto number = to_integer(std::string_view(host).substr(dash + 1));
+    if (!number || *number < 0 || *number > 65535) return {};
+    const std::string stem = host.substr(0, dash + 1);
+    const auto of_set = [&](const std::string& other) {
+      return other.starts_with(stem) || other.find("master-0") != std::string::npos;
+    };
+    if (std::count_if(seen_.hosts.begin(), seen_.hosts.end(), of_set) < 2) return {};
+    const bool behind = stem.find("master-") == std::string::npos &&
+                        std::any_of(seen_.hosts.begin(), seen_.hosts.end(), [](const auto& other) {
+                          return other.find("master-0") != std::string::npos;
+                        });
+    return static_cast<int>(*number) + (behind ? 1 : 0);
+  }
+
+  /// Says this line that the rank which prints it is the one in trouble, and not a peer?
+  static bool of_its_own(const Clue& event) {
+    return event.role != Role::cascade || event.layer == FailureLayer::gpu_runtime ||
+           event.layer == FailureLayer::hardware_fault || event.layer == FailureLayer::driver ||
+           event.layer == FailureLayer::storage_space || event.layer == FailureLayer::checkpoint ||
+           event.layer == FailureLayer::host_oom || event.layer == FailureLayer::data_pipeline;
+  }
+
+  [[nodiscard]] std::optional<int> stated_rank(const Clue& cause) const {
+    if (cause.about) return cause.about;
+    if (cause.pid) {
+      const auto known = seen_.rank_of_pid.find(*cause.pid);
+      if (known != seen_.rank_of_pid.end()) return known->second;
+    }
+    if (cause.named_by) return cause.named_by;
+    if (!of_its_own(cause)) return accused(cause);
+    if (cause.role == Role::confirmation && !cause.rank) {
+      const auto complains = rank_of_record(cause);
+      return complains ? complains : rank_that_ended(cause);
+    }
+    const Speakers who = who_says(cause);
+    if (who.ranks.size() == 1 && who.untagged <= 1) return *who.ranks.begin();
+    if (!who.ranks.empty() || who.untagged > 1) return {};
+    if (who.quoted.size() == 1) return *who.quoted.begin();
+    if (const auto spoken = rank_in(cause.message)) return spoken;
+    if (const auto only = rank_of_section(cause)) return only;
+    if (const auto ended = rank_that_ended(cause)) return ended;
+    if (cause.nccl_device && is_first_host(cause.host)) return cause.nccl_device;
+    return accused(cause);
+  }
+
+  /// The only host, and not one that is numbered behind another: there a device's number is a rank.
+  [[nodiscard]] bool is_first_host(std::string_view host) const {
+    const std::size_t letters = host.find_last_not_of("0123456789");
+    const auto number =
+        to_integer(host.substr(letters == std::string_view::npos ? 0 : letters + 1));
+    return seen_.hosts.size() <= 1 && (!number || *number == 0);
+  }
+
+  struct Speakers {
+    std::set<int> ranks = {}, quoted = {};  // quoted: in a launcher's table
+    std::size_t untagged = 0;
+  };
+
+  /// Who says the same as the cause: in the same words, or in a longer line.
+  [[nodiscard]] Speakers who_says(const Clue& cause) const {
+    constexpr std::size_t kTelling = 16;
+    const std::string like = likeness(words_of(cause));
+    Speakers out;
+    for (const Clue& clue : seen_.clues) {
+      if (clue.role != cause.role || clue.layer != cause.layer) continue;
+      const std::string other = likeness(words_of(clue));
+      const bool same = other == like ||
+                        (like.size() >= kTelling && other.find(like) != std::string::npos) ||
+                        (other.size() >= kTelling && like.find(other) != std::string::npos);
+      if (!same) continue;
+      if (clue.of_table && clue.rank) {
+        out.quoted.insert(*clue.rank);
+      } else if (clue.rank) {
+        out.ranks.insert(*clue.rank);
+      } else {
+        ++out.untagged;
+      }
+    }
+    return out;
+  }
+
+  /// The only rank that speaks in the part of the logs where the cause stands, where other parts
+  /// are other ranks'.
+  [[nodiscard]] std::optional<int> rank_of_section(const Clue& cause) const {
+    const auto own = seen_.speakers.find({cause.place.log, cause.place.section});
+    if (own == seen_.speakers.end() || own->second.size() != 1) return {};
+    const int rank = *own->second.begin();
+    const bool others = std::any_of(
+        seen_.speakers.begin(), seen_.speakers.end(),
+        [&](const auto& each) { return each.first != own->first && !each.second.contains(rank); });
+    if (!others) return {};
+    return rank;
+  }
+
+  /// The one process that ended before the launcher ended the others: the only one that it names,
+  /// or the only one that a signal ended while its peers came to say that they lost somebody.
+  [[nodiscard]] std::optional<int> rank_that_ended(const Clue& cause) const {
+    const std::pair section(cause.place.log, cause.place.section);
+    std::vector<const Ended*> here, all;
+    for (const Ended& each : seen_.ended) {
+      const std::pair place(each.place.log, each.place.section);
+      const bool whole = each.listed || seen_.closing.contains(place);
+      if (!each.rank || !whole || each.code == -15) continue;
+      all.push_back(&each);
+      if (place == section) here.push_back(&each);
+    }
+    // a section of its own is another host's, or the machine's
+    const bool anywhere = here.empty() && (cause.place.section == 0 || cause.evidence);
+    const auto& ended = anywhere ? all : here;
+    if (ended.size() == 1) return ended[0]->rank;
+    if (seen_.nccl) return {};  // its watchdog aborts the peers too
+    std::optional<int> found;
+    for (const Ended* each : ended) {
+      if (each->code >= 0) continue;
+      if (found) return {};
+      found = each->rank;
+    }
+    return found;
+  }
+
+  /// Of a failure that nobody says is his: the one rank that is left when all others say that
+  /// somebody else has gone or did not come, or that still made data ready while others waited.
+  [[nodiscard]] std::optional<int> accused(const Clue& cause) const {
+    std::set<int> left = seen_.ranks;
+    for (const Clue& clue : seen_.clues) {
+      if (clue.role == Role::cascade && clue.rank && !of_its_own(clue)) left.erase(*clue.rank);
+    }
+    if (cause.role == Role::cascade) {
+      for (const Ended& each : seen_.ended) {
+        if (each.rank && each.code > 0) left.erase(*each.rank);
+      }
+    }
+    if (seen_.ranks.size() > 1 && left.size() == 1) return *left.begin();
+    const bool waited = cause.layer == FailureLayer::collective_timeout && seen_.preparing &&
+                        cause.rank != seen_.preparing;
+    if (waited) return seen_.preparing;
+    return {};
+  }
+
+  /// Of a device's or disk's record: the only rank that complains of the same.
+  [[nodiscard]] std::optional<int> rank_of_record(const Clue& record) const {
+    std::set<int> complain;
+    for (const Clue& event : seen_.clues) {
+      if (event.role == Role::confirmation || !event.rank || !of_its_own(event)) continue;
+      const bool same =
+          event.layer == record.layer || (record.layer == FailureLayer::hardware_fault &&
+                                          event.layer == FailureLayer::gpu_runtime);
+      if (same) complain.insert(*event.rank);
+    }
+    if (complain.size() == 1) return *complain.begin();
+    return {};
+  }
+
+  /// "on rank 3": the only rank that a message speaks of.
+  static std::optional<int> rank_in(const std::string& message) {
+    const std::string small = lower(message);
+    std::optional<int> found;
+    for (std::size_t at = small.find("rank "); at != std::string::npos;
+         at = small.find("rank ", at + 5)) {
+      std::size_t end = at + 5;
+      while (end < small.size() && end - at < 11 && is_digit(small[end])) ++end;
+      const auto value = to_integer(std::string_view(small).substr(at + 5, end - at - 5));
+      if (!value) continue;
+      if (found && *found != static_cast<int>(*value)) return {};
+      found = static_cast<int>(*value);
+    }
+    return found;
+  }
+
+  const Seen& seen_;
+};
+
+}  // namespace
+
+std::string_view words_of(const Clue& clue) {
+  const std::string_view message = clue.message;
+  const std::size_t colon = clue.exception ? message.find(": ") : std::string_view::npos;
+  return colon == std::string_view::npos ? message : message.substr(colon + 2);
+}
+
+std::optional<int> rank_of_failure(const Clue& cause, const Seen& seen) {
+  return Whose(seen).of(cause);
+}
+
+}  // namespace rigwise::triage_parts
