@@ -46,8 +46,11 @@ enum class Role {
   root,          // can be the cause of the end
   raised,        // the same, where an exception says it; logged, it was handled
   confirmation,  // a record of the kernel, a scheduler or the host: the cause where it fits
-  cascade,       // what a rank says when another has gone; its layer counts where nothing else is
-  teardown,      // what a launcher says while it ends: exit codes, signals, tables
+  symptom,       // that something failed, not why: a collective timed out, a device's error code
+  lost,          // what a rank says when another has gone
+  teardown,      // what a launcher says while it ends
+  ending,        // states the exit code or the signal of a process
+  complaint,     // of a shell or a program that could not begin; counts at the very end of a log
   stop,          // somebody ended the run on purpose
   advice,        // warns or explains, and ends nothing
   progress,      // a step, an epoch or a figure: the training was alive here

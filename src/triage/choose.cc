@@ -17,6 +17,7 @@ namespace {
 /// Clocks of two hosts, or of a program and the kernel, agree so far.
 constexpr double kClocks_s = 2;
 constexpr std::size_t kMostFatal = 200;
+constexpr int kAbort = -6;
 
 bool before(const Clue& a, const Clue& b) {
   const bool apart =
@@ -27,10 +28,27 @@ bool before(const Clue& a, const Clue& b) {
 }
 
 /// How much a line is worth as the cause, by its role and by what stands beside it. `logged`: the
-/// message of an exception that was not raised, so it was handled; `told`: a line that looks like a
-/// cause, where an exception of another kind ended the process, or the machine's record explains
-/// it.
-enum class Weight { none, logged, cascade, signal, told, record, root, joined };
+/// message of an exception that was not raised, so it was handled, or behind which the training
+/// seemed to go on; `ending`: an exit code, of a process that said nothing else; `told`: a line
+/// that looks like a cause, where an exception of another kind ended the process, or the machine's
+/// record explains it.
+enum class Weight {
+  none,
+  logged,
+  lost,
+  ending,
+  complaint,
+  symptom,
+  signal,
+  told,
+  record,
+  root,
+  joined
+};
+/// A rank's peers wait for it: they do not come further than this behind its error.
+constexpr int kStepsAhead = 2;
+/// A complaint is the last that a log says, but for a hint or two.
+constexpr std::int64_t kLastLines = 6;
 
 class Choice {
  public:
@@ -70,25 +88,31 @@ class Choice {
       if (clue.role == Role::finish) finishes_.push_back(&clue);
       if (clue.role == Role::stop) stops_.push_back(&clue);
     }
+    told_ = std::any_of(seen_.clues.begin(), seen_.clues.end(), [](const Clue& clue) {
+      return clue.role == Role::teardown || clue.role == Role::ending;
+    });
   }
 
   /// Did the training go on behind it? A rank's own progress says so; of an error of no rank,
   /// everyone's.
   [[nodiscard]] bool recovered(const Clue& clue) const {
     if (clue.evidence || clue.figure) return false;
-    const auto after = [&](const Alive& alive) {
-      if (alive.place.log == clue.place.log && alive.place.section == clue.place.section)
-        return alive.place.line > clue.place.line;
+    const auto after = [&](const Alive& alive, bool own) {
+      if (alive.place.log == clue.place.log && alive.place.section == clue.place.section) {
+        // of whoever speaks without a tag: the others' last steps may follow a rank's end
+        const Place& place = own || !told_ ? alive.place : alive.before[kStepsAhead - 1];
+        return place.log == clue.place.log && place.line > clue.place.line;
+      }
       if (attempts_[alive.place.log] > attempts_[clue.place.log]) return true;
       return alive.unix_s && clue.unix_s && *alive.unix_s > *clue.unix_s + kClocks_s;
     };
     if (clue.rank) {
       const auto own = seen_.progress.find(*clue.rank);
-      if (own != seen_.progress.end()) return after(own->second);
+      if (own != seen_.progress.end()) return after(own->second, true);
     }
     return !seen_.progress.empty() &&
            std::all_of(seen_.progress.begin(), seen_.progress.end(),
-                       [&](const auto& each) { return after(each.second); });
+                       [&](const auto& each) { return after(each.second, each.first >= 0); });
   }
 
   /// The kernel's or scheduler's record of a process that a launcher missed, or of a kill that
@@ -111,13 +135,49 @@ class Choice {
         return explained(clue) ? Weight::told : Weight::root;
       case Role::root:
         return explained(clue) ? Weight::told : Weight::root;
-      case Role::cascade:
-        return Weight::cascade;
+      case Role::symptom:
+        return Weight::symptom;
+      case Role::lost:
+        return Weight::lost;
       case Role::teardown:
         return clue.layer == FailureLayer::none ? Weight::none : Weight::signal;
+      case Role::ending:
+        return weight_of_ending(clue);
+      case Role::complaint: {
+        const auto last = seen_.last_lines.find(clue.place.log);
+        const bool at_the_end =
+            last != seen_.last_lines.end() && clue.place.line + kLastLines >= last->second;
+        const bool counts = at_the_end && !clue.evidence && (told_ || seen_.progress.empty());
+        return counts ? Weight::complaint : Weight::none;
+      }
       default:
         return Weight::none;
     }
+  }
+
+  /// A signal tells something by itself; abort() and an exit code only that this process ended,
+  /// which counts where it said no word of it.
+  [[nodiscard]] Weight weight_of_ending(const Clue& clue) const {
+    if (!clue.code || clue.layer == FailureLayer::none) return Weight::none;
+    if (clue.signature != nullptr && clue.signature->role == Role::teardown && *clue.code != kAbort)
+      return Weight::signal;
+    if (*clue.code == kAbort || *clue.code > 1) return Weight::ending;
+    return *clue.code == 1 && silent(clue) ? Weight::ending : Weight::none;
+  }
+
+  /// Of a rank that ended: do others' exceptions carry their ranks, and is none its own?
+  [[nodiscard]] bool silent(const Clue& ending) const {
+    auto rank = ending.rank;
+    if (!rank && ending.pid) {
+      const auto known = seen_.rank_of_pid.find(*ending.pid);
+      if (known != seen_.rank_of_pid.end()) rank = known->second;
+    }
+    bool others = false, own = false;
+    for (const Clue& clue : seen_.clues) {
+      if (!clue.exception || !clue.rank || clue.of_table) continue;
+      (clue.rank == rank ? own : others) = true;
+    }
+    return rank && others && !own;
   }
 
   /// An exception of another kind that ended the process which told of this one and went on, or a
@@ -155,7 +215,8 @@ class Choice {
       const bool here =
           stop->place.log == clue.place.log && stop->place.section == clue.place.section;
       const bool comparable = here || (stop->unix_s && clue.unix_s);
-      return comparable ? before(*stop, clue) : clue.role == Role::cascade;
+      return comparable ? before(*stop, clue)
+                        : clue.role == Role::lost || clue.role == Role::symptom;
     });
   }
 
@@ -187,6 +248,21 @@ class Choice {
       const Weight weight = weight_of(clue);
       if (weight != Weight::none && !survived(clue)) candidates_.push_back({&clue, weight});
     }
+    if (!candidates_.empty() || !ended_badly()) return;
+    // What a program kept back in its buffers is written at its end, behind the error.
+    for (const Clue& clue : seen_.clues) {
+      const bool root = clue.role == Role::root || clue.role == Role::raised;
+      if (root && clue.exception && !finished_after(clue) && !stopped_before(clue))
+        candidates_.push_back({&clue, Weight::logged});
+    }
+  }
+
+  /// Says a launcher so, and nothing went on behind it?
+  [[nodiscard]] bool ended_badly() const {
+    return std::any_of(seen_.clues.begin(), seen_.clues.end(), [&](const Clue& clue) {
+      const bool ends = clue.role == Role::teardown || clue.role == Role::ending;
+      return ends && !survived(clue);
+    });
   }
 
   /// The heaviest line, of those the first. Beside `cause`: the best one of another layer.
@@ -216,9 +292,11 @@ class Choice {
   }
 
   /// What a table quotes was printed before; what was raised while handling follows from what was
-  /// handled.
+  /// handled; a line that names a signal tells more than its number.
   static int secondhand(const Clue& event) {
-    return (event.of_table ? 2 : 0) + (event.chained ? 1 : 0);
+    const bool numbered = event.code && event.message.find("ignal") == std::string::npos &&
+                          event.message.find("SIG") == std::string::npos;
+    return (event.of_table ? 2 : 0) + (event.chained ? 1 : 0) + (numbered ? 3 : 0);
   }
 
   void describe(const Clue& cause, Weight weight, Failure& out) {
@@ -235,7 +313,7 @@ class Choice {
                      : weight == Weight::root && cause.signature != nullptr ? 0.9
                      : weight == Weight::root                               ? 0.6
                      : weight == Weight::record                             ? 0.6
-                     : weight == Weight::cascade || weight == Weight::told  ? 0.5
+                     : weight == Weight::symptom || weight == Weight::told  ? 0.5
                                                                             : 0.3;
     fold(cause, out);
     out.why = why_of(cause, weight, out);
@@ -245,12 +323,13 @@ class Choice {
     std::map<std::string, Consequence> kinds;
     for (const Clue& event : seen_.clues) {
       if (&event == &cause || event.evidence) continue;
-      const bool follows = event.role == Role::cascade || event.role == Role::teardown ||
-                           (event.role == Role::root && before(cause, event));
+      const bool closing = event.role == Role::teardown || event.role == Role::ending;
+      const bool peers = event.role == Role::lost || event.role == Role::symptom;
+      const bool follows = peers || closing || (event.role == Role::root && before(cause, event));
       if (!follows) continue;
-      const std::string what = event.role == Role::cascade    ? "peers that lost the failing rank"
-                               : event.role == Role::teardown ? "the launcher's closing lines"
-                                                              : "later errors";
+      const std::string what = peers     ? "peers that lost the failing rank"
+                               : closing ? "the launcher's closing lines"
+                                         : "later errors";
       Consequence& kind = kinds[what];
       kind.what = what;
       ++kind.lines;
@@ -286,7 +365,12 @@ class Choice {
         return "the message of an exception that was handled; no other line says why it ended";
       case Weight::signal:
         return "the launcher says which signal ended it, and no line says why" + tail;
-      case Weight::cascade:
+      case Weight::ending:
+        return "a process ended so and said nothing of it" + tail;
+      case Weight::complaint:
+        return "the last that was said, and nothing ran" + tail;
+      case Weight::symptom:
+      case Weight::lost:
         return "only lines that speak of somebody else's failure were found: look at that rank's "
                "own output" +
                tail;
@@ -297,6 +381,7 @@ class Choice {
 
   Seen seen_;
   std::vector<int> attempts_;
+  bool told_ = false;  // a launcher says that something ended badly
   std::vector<const Clue*> finishes_ = {}, stops_ = {}, fatal_ = {}, records_ = {};
   std::vector<Candidate> candidates_ = {};
 };

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/text.h"
+#include "triage/endings.h"
 
 namespace rigwise::triage_parts {
 
@@ -16,7 +17,7 @@ constexpr std::size_t kMostHosts = 1000, kMostRanks = 65536, kMostSections = 100
 constexpr std::size_t kMostEnded = 10000, kMostForms = 1000;
 // first lines of ranks that are kept, to know who named what
 constexpr std::size_t kMostSpoken = 2000;
-constexpr int kMostTasks = 1024, kMostAlike = 64;
+constexpr int kMostTasks = 1024, kMostAlike = 64, kMostMessageLines = 12;
 
 /// The number behind `name`, over ':', '=' and blanks.
 std::optional<int> number_after(std::string_view text, std::string_view name) {
@@ -77,24 +78,67 @@ void Seeing::take(LogLine line) {
   line.rank = rank_of(line);
   place(line);
   Stream& stream = streams_[line.rank.value_or(-1)];
-  const auto match = signatures_.match(line.message, stream.frames);
+  const auto match = match_of(line.message, stream.frames);
   const Role role = match ? match->signature->role : Role::advice;
-  if (table_.open || role == Role::teardown || bare.starts_with("srun: error: "))
+  if (table_.open || role == Role::teardown || role == Role::ending)
     read_launcher(bare, line.place);
+  if (!line.evidence) seen_.last_lines[line.place.log] = line.place.line;
+  if (match && match->self && role == Role::advice && !line.nccl_pid) stream.speaker = match->self;
   if (read_traceback(bare, role == Role::frames, stream)) return;
   if (!line.evidence && role == Role::progress) read_progress(line);
   if (!line.evidence && role == Role::preparing) seen_.preparing = line.rank.value_or(0);
   // a traceback quotes the source: what stands there was not said
   const bool at_start = !line.message.starts_with(' ') && !line.message.starts_with('\t');
   if (stream.in_traceback && !at_start && !table_.open) return;
-  const std::string_view name = exception_name(bare);
+  const bool alive = role == Role::progress || role == Role::preparing;
+  const bool counts = alive && bare.find_first_of("0123456789") != std::string_view::npos;
+  const bool due = at_start && stream.in_traceback && !counts;
+  const std::string_view name = exception_name(bare, due);
   const bool exception = !name.empty() && (at_start || stream.in_traceback || table_.open);
-  const bool telling = match && role != Role::progress && role != Role::preparing;
+  const bool telling = match && !alive && !(exception && role == Role::complaint);
   if (match && match->self && line.nccl_pid && rank_of_nccl_.size() < kMostRanks)
     rank_of_nccl_[{std::string(line.host), *line.nccl_pid}] = *match->self;
+  if (!exception && goes_on(line, stream, match)) return;
   if (!exception && (!telling || role == Role::advice)) return;
   add(line, stream, telling ? match : std::nullopt, exception ? name : std::string_view());
-  if (exception) stream = Stream{};
+  if (!exception) return;
+  stream = Stream{};
+  if (!telling && !seen_.clues.empty() && seen_.clues.back().place.line == line.place.line)
+    stream.open = seen_.clues.size() - 1;
+}
+
+/// The message of an exception that no row knows may go on for some lines, and a row may know one
+/// of those.
+bool Seeing::goes_on(const LogLine& line, Stream& stream,
+                     const std::optional<Signatures::Match>& match) {
+  if (!stream.open) return false;
+  Clue& exception = seen_.clues[*stream.open];
+  if (++stream.open_lines > kMostMessageLines) {
+    stream.open.reset();
+    return false;
+  }
+  const Role role = match ? match->signature->role : Role::advice;
+  if (role != Role::root && role != Role::raised && role != Role::symptom) return false;
+  Clue clue = clue_of(line);
+  clue.exception = true;
+  clue.chained = exception.chained;
+  if (!clue.rank) clue.rank = exception.rank;
+  clue.signature = match->signature;
+  clue.role = role, clue.layer = match->signature->layer;
+  clue.about = match->rank, clue.pid = match->pid;
+  exception.role = Role::advice;
+  stream.open.reset();
+  push(std::move(clue));
+  return true;
+}
+
+/// Tabs are as good as blanks: "ACSCtl:\tSrcValid+".
+std::optional<Signatures::Match> Seeing::match_of(std::string_view message,
+                                                  std::string_view frames) {
+  if (message.find('\t') == std::string_view::npos) return signatures_.match(message, frames);
+  blanks_ = message;
+  std::replace(blanks_.begin(), blanks_.end(), '\t', ' ');
+  return signatures_.match(blanks_, frames);
 }
 
 Seen Seeing::finish() {
@@ -196,7 +240,6 @@ void Seeing::read_launcher(std::string_view bare, const Place& place) {
   read_table(bare, place);
   if (bare.find("failed (exitcode: ") != std::string_view::npos) {
     const auto code = number_after(bare, "(exitcode");
-    seen_.failed = true;
     if (code) {
       add_ended(
           {place, number_after(bare, "local_rank"), number_after(bare, "(pid"), *code, false});
@@ -214,26 +257,31 @@ void Seeing::read_launcher(std::string_view bare, const Place& place) {
       const auto end = number_after(bare.substr(dash == std::string_view::npos ? 0 : dash), "-");
       last = std::clamp(end ? *end : *first + 1, *first, *first + kMostTasks);
     }
-    for (int task = *first; task <= last; ++task) add_ended({place, task, {}, 1, true});
+    const int code = ending_in(bare).value_or(1);
+    for (int task = *first; task <= last; ++task) add_ended({place, task, {}, code, true});
   } else if (bare.find("noticed that process rank ") != std::string_view::npos) {
-    const auto signal = number_after(bare, "exited on signal");
-    add_ended({place, number_after(bare, "process rank"), {}, signal ? -*signal : 1, true});
+    add_ended({place, number_after(bare, "process rank"), {}, ending_in(bare).value_or(1), true});
+  } else if (bare.starts_with("Process name: [[")) {  // Open MPI: "[[23129,1],2]"
+    table_.rank = number_after(bare, "],");
+  } else if (bare.starts_with("Exit code: ") && table_.rank) {
+    add_ended({place, table_.rank, {}, ending_in(bare).value_or(1), true});
+    table_.rank.reset();
   }
 }
 
 /// Lines that are a traceback's own; true where nothing else is to be looked for.
 bool Seeing::read_traceback(std::string_view bare, bool head, Stream& stream) {
   if (head) {
-    const bool chained = stream.chained, handling = stream.handling;
+    const bool chained = stream.chained;
+    const auto speaker = stream.speaker;
     stream = {};
-    stream.chained = chained, stream.handling = handling;
+    stream.chained = chained, stream.speaker = speaker;
     stream.in_traceback = true;
     return true;
   }
   if (bare.starts_with("During handling of the above exception") ||
       bare.starts_with("The above exception was the direct cause")) {
     stream.chained = true;
-    stream.handling = bare.starts_with("During");
     return true;
   }
   if (bare.starts_with("File \"")) {
@@ -250,7 +298,10 @@ void Seeing::read_progress(const LogLine& line) {
   const Figures figures = figures_of(line.message);
   if (figures.seen) note_figures(line, figures.finite);
   if (figures.seen ? !figures.finite : !advances(line)) return;
-  seen_.progress[line.rank.value_or(-1)] = {line.place, line.unix_s};
+  Alive& alive = seen_.progress[line.rank.value_or(-1)];
+  alive.before = {alive.place, alive.before[0]};
+  alive.place = line.place, alive.unix_s = line.unix_s;
+  ++alive.times;
 }
 
 /// "step 20" behind "step 10": a line of a form that was seen with a smaller number. A bar is none:
@@ -333,15 +384,32 @@ void Seeing::add(const LogLine& line, const Stream& stream,
   } else {
     clue.layer = layer_of_exception(exception, clue.message, stream.frames);
   }
-  if (clue.exception || clue.role == Role::teardown) seen_.failed = true;
+  if (clue.exception && !clue.rank) clue.rank = stream.speaker;
+  if (clue.role == Role::ending && !read_ending(clue)) return;
+  if (clue.exception || clue.role == Role::teardown || clue.role == Role::ending)
+    seen_.failed = true;
   if (clue.message.find("NCCL") != std::string::npos) seen_.nccl = true;
   // what a clumsy handler hid: the row of the table tells more than the type above it
   const bool root = clue.role == Role::root || clue.role == Role::raised;
-  if (clue.exception && stream.handling && match && root && !seen_.clues.empty()) {
+  if (clue.exception && stream.chained && match && root && !seen_.clues.empty()) {
     Clue& before = seen_.clues.back();
-    if (before.exception && before.signature == nullptr) before.role = Role::cascade;
+    if (before.exception && before.signature == nullptr) before.role = Role::symptom;
   }
   push(std::move(clue));
+}
+
+/// What the code that a line states means; false where it says that all went well.
+bool Seeing::read_ending(Clue& clue) const {
+  clue.code = ending_in(clue.message);
+  if (!clue.code) return true;
+  if (*clue.code == 0) return false;
+  if (!clue.pid) clue.pid = number_after(clue.message, "(pid");
+  clue.layer = FailureLayer::user_code;
+  const auto means = signatures_.match(ending_words(*clue.code));
+  if (!means || means->signature->layer == FailureLayer::none) return true;
+  clue.signature = means->signature;
+  clue.layer = means->signature->layer;
+  return true;
 }
 
 /// Of the same said again and again: the first ones, and the last.

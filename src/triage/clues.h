@@ -1,6 +1,7 @@
 // Clues: the lines that mean something, each with its role, and the facts that launchers state.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -28,15 +29,18 @@ struct Clue {
   std::optional<double> unix_s = {};
   bool evidence = false;
   bool exception = false;
-  bool of_table = false;  // inside a launcher's table of failures
-  bool figure = false;    // a loss that is no number
-  bool chained = false;   // raised while, or because, another one was handled
+  bool of_table = false;         // inside a launcher's table of failures
+  bool figure = false;           // a loss that is no number
+  bool chained = false;          // raised while, or because, another one was handled
+  std::optional<int> code = {};  // how a process ended: its exit code, or minus the signal
 };
 
-/// Somebody's last sign of progress.
+/// Somebody's last signs of progress.
 struct Alive {
   Place place = {};
   std::optional<double> unix_s = {};
+  std::array<Place, 2> before = {};  // the last but one, and the one before it
+  int times = 0;
 };
 
 /// A process that a launcher found ended by itself, before it ended the others.
@@ -60,6 +64,7 @@ struct Seen {
   std::optional<int> preparing = {};  // the rank that made data ready last
   bool nccl = false;                  // NCCL or its watchdog spoke
   bool failed = false;                // an exit code, a signal or an exception at the end
+  std::map<std::size_t, std::int64_t> last_lines = {};  // that say something, by log
 };
 
 class Seeing {
@@ -74,8 +79,10 @@ class Seeing {
   struct Stream {
     std::string frames = {};
     bool chained = false;
-    bool handling = false;  // chained by "During handling of"
     bool in_traceback = false;
+    std::optional<int> speaker = {};       // whose traceback a parent process prints
+    std::optional<std::size_t> open = {};  // the exception whose message may go on
+    int open_lines = 0;
   };
   /// torchelastic's closing table: entries that name a rank and may quote its traceback.
   struct Table {
@@ -91,12 +98,15 @@ class Seeing {
   void read_launcher(std::string_view bare, const Place& place);
   void add_ended(const Ended& ended);
   bool read_traceback(std::string_view bare, bool head, Stream& stream);
+  bool goes_on(const LogLine& line, Stream& stream, const std::optional<Signatures::Match>& match);
   void read_progress(const LogLine& line);
   bool advances(const LogLine& line);
   [[nodiscard]] Clue clue_of(const LogLine& line) const;
   void note_figures(const LogLine& line, bool finite);
   void add(const LogLine& line, const Stream& stream, const std::optional<Signatures::Match>& match,
            std::string_view exception);
+  bool read_ending(Clue& clue) const;
+  std::optional<Signatures::Match> match_of(std::string_view message, std::string_view frames);
   void push(Clue clue);
 
   const Signatures& signatures_;
@@ -112,7 +122,7 @@ class Seeing {
   std::vector<std::pair<int, std::string>> spoken_;          // by whom, what
   std::map<std::pair<std::string, int>, int> rank_of_nccl_;  // by host and process
   Table table_;
-  std::string last_host_;
+  std::string last_host_, blanks_;
   Place last_;
   bool tagged_ = false;      // lines name ranks
   bool by_member_ = false;   // they do not, so that members of a set of pods stand for them
@@ -120,7 +130,8 @@ class Seeing {
 };
 
 /// "KeyError" of "KeyError: 'mixed'"; empty where the message begins with no exception's name.
-std::string_view exception_name(std::string_view message);
+/// `due`: a traceback's frames stand above it, so that any name can be one's.
+std::string_view exception_name(std::string_view message, bool due = false);
 
 /// Where an exception that no row of the table knows belongs, by its type and the files it came
 /// through.

@@ -309,6 +309,26 @@ Peeled peel(std::string_view text, Lines::Minute& minute) {
   return out;
 }
 
+/// Open MPI tags what a program writes, piece by piece: "[1,2]<stderr>:KeyError[1,2]<stderr>::
+/// 'x'".
+std::string_view without_inner_tags(std::string_view line, std::string& out) {
+  const std::size_t length = line.find(">:");
+  if (!line.starts_with('[') || length == std::string_view::npos || length > 24) return line;
+  const std::string_view tag = line.substr(0, length + 2);
+  if (tag.find("]<std") == std::string_view::npos) return line;
+  if (line.find(tag, tag.size()) == std::string_view::npos) return line;
+  std::string plain(tag);
+  std::size_t from = tag.size();
+  for (std::size_t at = line.find(tag, from); at != std::string_view::npos;
+       at = line.find(tag, from)) {
+    plain += line.substr(from, at - from);
+    from = at + tag.size();
+  }
+  plain += line.substr(from);
+  out = std::move(plain);
+  return out;
+}
+
 /// A byte below ' ' in the line? Eight at a time: nearly no line has one.
 bool has_controls(std::string_view line) {
   constexpr std::uint64_t kOnes = 0x0101010101010101, kHigh = kOnes * 0x80;
@@ -489,7 +509,7 @@ void Lines::line(std::string_view rough) {
     line_.unix_s.reset();
     return;
   }
-  line_.shown = plain_text(rough, plain_);
+  line_.shown = without_inner_tags(plain_text(rough, plain_), plain_);
   const Peeled peeled = peel(line_.shown, minute_);
   line_.message = peeled.rest;
   line_.rank = peeled.rank ? peeled.rank : file_rank_;

@@ -26,9 +26,9 @@ constexpr std::array<std::string_view, 18> kLayerNames = {"launcher",      "rend
                                                           "data_pipeline", "collective_timeout",
                                                           "numerics",      "none"};
 
-constexpr std::array<std::string_view, 11> kRoleNames = {
-    "root",   "raised",   "confirmation", "cascade", "teardown", "stop",
-    "advice", "progress", "preparing",    "frames",  "finish"};
+constexpr std::array<std::string_view, 14> kRoleNames = {
+    "root",      "raised", "confirmation", "symptom",  "lost",      "teardown", "ending",
+    "complaint", "stop",   "advice",       "progress", "preparing", "frames",   "finish"};
 
 constexpr std::size_t kMostRows = 5000, kLongestPattern = 400;  // states × columns: below 2^30
 

@@ -41,10 +41,10 @@ class Whose {
 
   /// Says this line that the rank which prints it is the one in trouble, and not a peer?
   static bool of_its_own(const Clue& event) {
-    return event.role != Role::cascade || event.layer == FailureLayer::gpu_runtime ||
-           event.layer == FailureLayer::hardware_fault || event.layer == FailureLayer::driver ||
-           event.layer == FailureLayer::storage_space || event.layer == FailureLayer::checkpoint ||
-           event.layer == FailureLayer::host_oom || event.layer == FailureLayer::data_pipeline;
+    const bool of_many = event.layer == FailureLayer::collective_timeout ||
+                         event.layer == FailureLayer::rendezvous_network ||
+                         event.layer == FailureLayer::launcher;
+    return event.role != Role::lost && (event.role != Role::symptom || !of_many);
   }
 
   [[nodiscard]] std::optional<int> stated_rank(const Clue& cause) const {
@@ -89,7 +89,7 @@ class Whose {
     const std::string like = likeness(words_of(cause));
     Speakers out;
     for (const Clue& clue : seen_.clues) {
-      if (clue.role != cause.role || clue.layer != cause.layer) continue;
+      if (clue.role != cause.role || clue.layer != cause.layer || clue.code != cause.code) continue;
       const std::string other = likeness(words_of(clue));
       const bool same = other == like ||
                         (like.size() >= kTelling && other.find(like) != std::string::npos) ||
@@ -150,9 +150,9 @@ class Whose {
   [[nodiscard]] std::optional<int> accused(const Clue& cause) const {
     std::set<int> left = seen_.ranks;
     for (const Clue& clue : seen_.clues) {
-      if (clue.role == Role::cascade && clue.rank && !of_its_own(clue)) left.erase(*clue.rank);
+      if (clue.rank && !of_its_own(clue)) left.erase(*clue.rank);
     }
-    if (cause.role == Role::cascade) {
+    if (!of_its_own(cause)) {
       for (const Ended& each : seen_.ended) {
         if (each.rank && each.code > 0) left.erase(*each.rank);
       }

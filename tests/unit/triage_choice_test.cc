@@ -244,5 +244,86 @@ TEST(Triage, HostileBytesAreText) {
   EXPECT_EQ(failure.first_meaningful->text.find('\x1b'), std::string::npos);
 }
 
+// Lines that launchers, shells and the C++ runtime write, and what they are worth.
+
+const std::string kTraceback =
+    "Traceback (most recent call last):\n  File \"/home/u/train.py\", line 3, in work\n";
+
+TEST(TriageEnding, AnExitCodeCountsOnlyOfAProcessThatSaidNothing) {
+  const std::string closing =
+      "E1129 07:57:57.1 169 api.py:1002] failed (exitcode: 3) local_rank: 1 (pid: 44) of binary: "
+      "python\n";
+  const Failure silent = of(kSteps + kPeerGone + closing);
+  EXPECT_EQ(silent.layer, FailureLayer::user_code);
+  ASSERT_TRUE(silent.first_meaningful);
+  EXPECT_NE(silent.first_meaningful->text.find("exitcode: 3"), std::string::npos);
+  EXPECT_EQ(silent.rank, 1);
+  const Failure told = of(kSteps + "[rank1]: " + "OSError: [Errno 28] No space left on device\n" +
+                          kPeerGone + closing);
+  EXPECT_EQ(told.layer, FailureLayer::storage_space);
+  EXPECT_EQ(of("all workers are done, exit code 0\n").failed, false);
+}
+
+TEST(TriageEnding, ASignalHasTheLayerOfItsRow) {
+  for (const auto& [line, layer] :
+       {std::pair{"[launch.py:434] exits with return code = -9\n", FailureLayer::host_oom},
+        {"Exit Code:    139\n", FailureLayer::user_code},
+        {"Bus error (core dumped)\n", FailureLayer::storage_space}}) {
+    EXPECT_EQ(of(line).layer, layer) << line;
+  }
+}
+
+TEST(TriageChoice, PeersLastStepsDoNotSayThatARankWentOn) {
+  std::string log = "step 1 | loss 0.9\nstep 1 | loss 0.9\nstep 2 | loss 0.8\n" + kTraceback +
+                    "ZeroDivisionError: division by zero\nstep 2 | loss 0.8\n";
+  EXPECT_EQ(of(log).layer, FailureLayer::none);  // nobody says that it ended badly
+  log +=
+      "ERROR:torch.distributed.elastic.multiprocessing.api:failed (exitcode: 1) local_rank: 0 "
+      "(pid: 7) of binary: python\n";
+  const Failure failure = of(log);
+  EXPECT_EQ(failure.layer, FailureLayer::user_code);
+  ASSERT_TRUE(failure.first_meaningful);
+  EXPECT_EQ(failure.first_meaningful->text, "ZeroDivisionError: division by zero");
+}
+
+TEST(TriageChoice, WhatWasKeptInABufferComesBehindTheError) {
+  std::string steps;
+  for (int step = 0; step < 50; ++step) steps += "step " + std::to_string(step) + " loss 0.5\n";
+  const Failure failure =
+      of(kTraceback + "NameError: name 'opt' is not defined\n" + steps + "exit status 1\n");
+  EXPECT_EQ(failure.layer, FailureLayer::user_code);
+  EXPECT_LT(failure.confidence, 0.55);
+}
+
+TEST(TriageChoice, AMessageMayGoOnBelowItsException) {
+  const Failure failure = of(kTraceback +
+                             "RuntimeError: \n        CUDA Setup failed despite GPU being "
+                             "available. Please run the following command\n");
+  EXPECT_EQ(failure.layer, FailureLayer::framework_env);
+  ASSERT_TRUE(failure.first_meaningful);
+  EXPECT_EQ(failure.first_meaningful->line, 4);
+}
+
+TEST(TriageChoice, AnExceptionOfAnyNameWhereATracebackEnds) {
+  EXPECT_EQ(of(kTraceback + "queue.Empty\n").layer, FailureLayer::user_code);
+  EXPECT_TRUE(of(kTraceback + "BrokenProcessPool: a process was terminated\n").failed);
+  EXPECT_FALSE(of("Epoch: 3\nSummary: fine\n").failed);
+}
+
+TEST(TriageChoice, AComplaintCountsAtTheEndOfALogInWhichNothingRan) {
+  const Failure failure = of("Usage: train.py [OPTIONS]\n\nError: No such option '--bach'.\n");
+  EXPECT_EQ(failure.layer, FailureLayer::user_config);
+  EXPECT_EQ(of(kSteps + kSteps + "wandb: ERROR error: could not upload\n").layer,
+            FailureLayer::none);
+  std::string more = "error: optional part not found\n";
+  for (int i = 0; i < 20; ++i) more += "loading shard\n";
+  EXPECT_EQ(of(more).layer, FailureLayer::none);
+}
+
+TEST(TriageChoice, TabsAreBlanks) {
+  EXPECT_EQ(of("--- evidence\n\t\tACSCtl:\tSrcValid+ TransBlk- ReqRedir+ CmpltRedir+\n").layer,
+            FailureLayer::topology_p2p);
+}
+
 }  // namespace
 }  // namespace rigwise

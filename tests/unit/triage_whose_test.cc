@@ -191,5 +191,40 @@ TEST(TriageBounds, PiecesOfAnySizeGiveTheSame) {
   }
 }
 
+TEST(TriageWhose, OpenMpiTagsEveryPieceOfALine) {
+  const Failure failure =
+      of("[1,2]<stderr>:Traceback (most recent call last):\n"
+         "[1,2]<stderr>:  File \"/tmp/train.py\", line 6, in <module>\n"
+         "[1,2]<stderr>:    [1,2]<stderr>:f()[1,2]<stderr>:\n"
+         "[1,2]<stderr>:UnboundLocalError[1,2]<stderr>:: [1,2]<stderr>:cannot access 'x'\n");
+  ASSERT_TRUE(failure.first_meaningful);
+  EXPECT_EQ(failure.first_meaningful->text, "[1,2]<stderr>:UnboundLocalError: cannot access 'x'");
+  EXPECT_EQ(failure.rank, 2);
+}
+
+TEST(TriageWhose, OpenMpiNamesTheFirstThatEnded) {
+  EXPECT_EQ(of("Traceback (most recent call last):\n  File \"/tmp/train.py\", line 4, in <module>\n"
+               "IndexError: list index out of range\n"
+               "mpirun detected that one or more processes exited with non-zero status\n"
+               "  Process name: [[23129,1],1]\n  Exit code:    1\n")
+                .rank,
+            1);
+  EXPECT_EQ(of("mpirun noticed that process rank 2 with PID 0 on node vm exited on signal 9 "
+               "(Killed).\n")
+                .rank,
+            2);
+}
+
+TEST(TriageWhose, AParentPrintsWhatItsChildRaised) {
+  const Failure failure =
+      of("torch.multiprocessing.spawn.ProcessRaisedException: \n\n"
+         "-- Process 1 terminated with the following error:\n"
+         "Traceback (most recent call last):\n  File \"/tmp/train.py\", line 3, in work\n"
+         "ZeroDivisionError: division by zero\n");
+  ASSERT_TRUE(failure.first_meaningful);
+  EXPECT_EQ(failure.first_meaningful->text, "ZeroDivisionError: division by zero");
+  EXPECT_EQ(failure.rank, 1);
+}
+
 }  // namespace
 }  // namespace rigwise
