@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "rigwise/result.h"
+#include "rigwise/run.h"
 
 namespace rigwise {
 
@@ -114,6 +115,21 @@ struct Consequence {
   std::vector<int> ranks = {};
 };
 
+/// Something that is not as it was. Empty: it was not there, or is not now.
+struct Change {
+  std::string what =
+      {};  // "argument", "setting", "software", "variable", "machine", "disk", "place"
+  std::string name = {}, before = {}, now = {};
+};
+
+/// The last run of the same command that went well, and what has changed since.
+struct LastGood {
+  std::string run_id = {};
+  double started_unix_s = 0;
+  bool software_known = false;       // both runs recorded theirs
+  std::vector<Change> changes = {};  // first what is likeliest to matter for the failure's layer
+};
+
 struct Failure {
   FailureLayer layer = FailureLayer::none;
   std::optional<FailureLine> first_meaningful = {};
@@ -128,6 +144,7 @@ struct Failure {
   std::string advice = {};
   std::string confirms = {};
   bool failed = false;  // something ended badly, whether or not its cause is known
+  std::optional<LastGood> last_good = {};  // of a recorded run
 };
 
 struct LogName {
@@ -160,6 +177,13 @@ class Triage {
 /// Which rank each of these files is of, by its own name or by what tells it from the others
 /// ("out.0.txt", "out.1.txt").
 std::vector<std::optional<int>> ranks_of_logs(const std::vector<std::string>& files);
+
+/// Of a failed run: the newest of `runs` that ended well before it, with the same words, else of
+/// the same script, module or program; and what differs: arguments, settings of other sources,
+/// software, environment variables, machine, free space where little is left. Nothing where no run
+/// is such.
+std::optional<LastGood> last_good(const Run& failed, const std::vector<Run>& runs,
+                                  FailureLayer layer);
 
 /// Whole logs at once; ranks are taken from what tells the files' names apart, where they say none.
 struct FailureLog {

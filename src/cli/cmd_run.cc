@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "base/files.h"
 #include "base/json.h"
 #include "cli/failed_run.h"
 #include "cli/lab_patterns.h"
@@ -10,6 +11,7 @@
 #include "report/failure.h"
 #include "rigwise/ledger.h"
 #include "rigwise/record.h"
+#include "run/layout.h"
 
 namespace rigwise::cli {
 
@@ -17,10 +19,12 @@ namespace {
 
 /// What a failed run failed of; empty for one that did not, or whose log shows no cause.
 std::string failed_closing(const Run& run) {
-  constexpr std::uint64_t kMostBytes = 64 << 20;  // of each log's end: nobody waits for this
   if (ended_well(run.info)) return {};
-  const auto failure = failure_of_run(run, Signatures::built_in(), kMostBytes);
-  return failure ? failed_closing_text(run, *failure, style_of(STDERR_FILENO)) : std::string();
+  const auto failure = failure_of_run(run, Signatures::built_in(), kLogEnds_bytes);
+  if (!failure) return {};
+  // beside the evidence, for those who look later; a full disk is no reason to say more
+  (void)write_file_atomic(run.dir / layout::kTriageJson, failure_json(*failure));
+  return failed_closing_text(run, *failure, style_of(STDERR_FILENO));
 }
 
 /// What the run says of itself, on stderr, once it is over. Whatever goes wrong here, the command's

@@ -142,6 +142,8 @@ Result<Failure> failure_of_run(const Run& run, const Signatures& signatures,
                            : failure.layer == FailureLayer::host_oom    ? little_memory(run)
                                                                         : std::string();
   if (!seen.empty()) failure.confirms = seen;
+  if (failure.failed || failure.layer != FailureLayer::none)
+    failure.last_good = last_good(run, list_runs(run.dir.parent_path()), failure.layer);
   return failure;
 }
 

@@ -20,6 +20,44 @@ Json line_json(const std::optional<FailureLine>& line) {
   return {{"file", line->file}, {"line", line->line}, {"text", line->text}};
 }
 
+Json last_good_json(const std::optional<LastGood>& good) {
+  if (!good) return nullptr;
+  Json changes = Json::array();
+  for (const Change& each : good->changes) {
+    changes.push_back({{"what", each.what},
+                       {"name", each.name},
+                       {"before", each.before.empty() ? Json(nullptr) : Json(each.before)},
+                       {"now", each.now.empty() ? Json(nullptr) : Json(each.now)}});
+  }
+  return {{"run", good->run_id},
+          {"software_known", good->software_known},
+          {"changes", std::move(changes)}};
+}
+
+/// "--lr 1e-4 → 1e-3", "FLAG new", "torch 2.6 gone".
+std::string change_words(const Change& change) {
+  const std::string name = safe(change.name, 80);
+  if (change.before.empty()) {
+    const bool bare = change.now == "set" || change.now == "given";
+    return name + " is new" + (bare ? "" : ": " + safe(change.now, 80));
+  }
+  if (change.now.empty()) return name + " is gone (" + safe(change.before, 80) + ")";
+  return fmt::format("{} {} → {}", name, safe(change.before, 80), safe(change.now, 80));
+}
+
+std::string last_good_text(const LastGood& good, std::size_t width) {
+  constexpr std::size_t kMost = 4;
+  std::vector<std::string> words;
+  for (std::size_t i = 0; i < std::min(kMost, good.changes.size()); ++i)
+    words.push_back(change_words(good.changes[i]));
+  std::string text = words.empty() ? std::string("nothing that is recorded") : join(words, "; ");
+  if (good.changes.size() > kMost)
+    text += fmt::format("; {} more with --json", good.changes.size() - kMost);
+  if (!good.software_known) text += "; software is not recorded on both sides";
+  const std::string since = "since " + safe(good.run_id, 100) + ", which went well: ";
+  return hang("  Changed: ", since + full_stop(text), width);
+}
+
 std::string ranks_of(const std::vector<int>& ranks) {
   if (ranks.empty()) return {};
   std::string out = ranks.size() == 1 ? " of rank " : " of ranks ";
@@ -63,6 +101,7 @@ std::string failure_json(const Failure& failure) {
       {"consequences", std::move(consequences)},
       {"try", failure.advice.empty() ? Json(nullptr) : Json(failure.advice)},
       {"confirms", failure.confirms.empty() ? Json(nullptr) : Json(failure.confirms)},
+      {"last_good", last_good_json(failure.last_good)},
       {"failed", failure.failed}};
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -96,6 +135,7 @@ std::string failure_text(const Failure& failure, const TextStyle& style) {
   }
   if (!failure.advice.empty()) out += hang("  Try one thing: ", full_stop(failure.advice), width);
   if (!failure.confirms.empty()) out += hang("  Confirms it: ", full_stop(failure.confirms), width);
+  if (failure.last_good) out += last_good_text(*failure.last_good, width);
   if (failure.runner_up && failure.confidence < 0.85) {
     const auto& line = failure.runner_up_line;
     out += hang(

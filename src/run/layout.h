@@ -23,6 +23,8 @@ inline constexpr std::string_view kAttach = "attach";    // socket of the keeper
 inline constexpr std::string_view kSteps = "steps.csv";
 inline constexpr std::string_view kEvents = "events.csv";
 inline constexpr std::string_view kEvidence = "evidence.csv";  // figures with no other place
+inline constexpr std::string_view kTriageJson =
+    "triage.json";  // what a failed run failed of; derived, can always be made again
 inline constexpr std::string_view kImportFolder = "import";  // an imported run's files as they were
 inline constexpr std::string_view kLogFolder = "log";
 inline constexpr std::string_view kWatchFolder = "watch";
