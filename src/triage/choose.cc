@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 
 #include "base/text.h"
 #include "rigwise/triage.h"
@@ -17,7 +18,6 @@ namespace {
 /// Clocks of two hosts, or of a program and the kernel, agree so far.
 constexpr double kClocks_s = 2;
 constexpr std::size_t kMostFatal = 200;
-constexpr int kAbort = -6;
 
 bool before(const Clue& a, const Clue& b) {
   const bool apart =
@@ -83,14 +83,18 @@ class Choice {
     return {std::to_string(event.place.log), event.place.line, event.text};
   }
 
+  /// Does a launcher or the like say that something ended badly, and not because it was told to?
+  static bool says_badly(const Clue& clue) {
+    const bool asked = clue.code && (*clue.code == -SIGTERM || *clue.code == -SIGINT);
+    return clue.role == Role::teardown || (clue.role == Role::ending && !asked);
+  }
+
   void find_ends() {
     for (const Clue& clue : seen_.clues) {
       if (clue.role == Role::finish) finishes_.push_back(&clue);
       if (clue.role == Role::stop) stops_.push_back(&clue);
     }
-    told_ = std::any_of(seen_.clues.begin(), seen_.clues.end(), [](const Clue& clue) {
-      return clue.role == Role::teardown || clue.role == Role::ending;
-    });
+    told_ = std::any_of(seen_.clues.begin(), seen_.clues.end(), says_badly);
   }
 
   /// Did the training go on behind it? A rank's own progress says so; of an error of no rank,
@@ -159,9 +163,10 @@ class Choice {
   /// which counts where it said no word of it.
   [[nodiscard]] Weight weight_of_ending(const Clue& clue) const {
     if (!clue.code || clue.layer == FailureLayer::none) return Weight::none;
-    if (clue.signature != nullptr && clue.signature->role == Role::teardown && *clue.code != kAbort)
+    if (clue.signature != nullptr && clue.signature->role == Role::teardown &&
+        *clue.code != -SIGABRT)
       return Weight::signal;
-    if (*clue.code == kAbort || *clue.code > 1) return Weight::ending;
+    if (*clue.code == -SIGABRT || *clue.code > 1) return Weight::ending;
     return *clue.code == 1 && silent(clue) ? Weight::ending : Weight::none;
   }
 
@@ -259,10 +264,8 @@ class Choice {
 
   /// Says a launcher so, and nothing went on behind it?
   [[nodiscard]] bool ended_badly() const {
-    return std::any_of(seen_.clues.begin(), seen_.clues.end(), [&](const Clue& clue) {
-      const bool ends = clue.role == Role::teardown || clue.role == Role::ending;
-      return ends && !survived(clue);
-    });
+    return std::any_of(seen_.clues.begin(), seen_.clues.end(),
+                       [&](const Clue& clue) { return says_badly(clue) && !survived(clue); });
   }
 
   /// The heaviest line, of those the first. Beside `cause`: the best one of another layer.

@@ -98,6 +98,10 @@ void Seeing::take(LogLine line) {
   const bool telling = match && !alive && !(exception && role == Role::complaint);
   if (match && match->self && line.nccl_pid && rank_of_nccl_.size() < kMostRanks)
     rank_of_nccl_[{std::string(line.host), *line.nccl_pid}] = *match->self;
+  if (exception && stream.ignored) {
+    stream = Stream{};
+    return;
+  }
   if (!exception && goes_on(line, stream, match)) return;
   if (!exception && (!telling || role == Role::advice)) return;
   add(line, stream, telling ? match : std::nullopt, exception ? name : std::string_view());
@@ -274,14 +278,20 @@ bool Seeing::read_traceback(std::string_view bare, bool head, Stream& stream) {
   if (head) {
     const bool chained = stream.chained;
     const auto speaker = stream.speaker;
+    const bool ignored = stream.ignored;
     stream = {};
-    stream.chained = chained, stream.speaker = speaker;
+    stream.chained = chained, stream.speaker = speaker, stream.ignored = ignored;
     stream.in_traceback = true;
     return true;
   }
   if (bare.starts_with("During handling of the above exception") ||
       bare.starts_with("The above exception was the direct cause")) {
     stream.chained = true;
+    return true;
+  }
+  if (bare.starts_with("Exception ignored in") || bare == "--- Logging error ---") {
+    stream = {};
+    stream.ignored = true;
     return true;
   }
   if (bare.starts_with("File \"")) {

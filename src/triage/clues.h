@@ -80,6 +80,7 @@ class Seeing {
     std::string frames = {};
     bool chained = false;
     bool in_traceback = false;
+    bool ignored = false;                  // Python itself says that nothing comes of it
     std::optional<int> speaker = {};       // whose traceback a parent process prints
     std::optional<std::size_t> open = {};  // the exception whose message may go on
     int open_lines = 0;

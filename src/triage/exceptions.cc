@@ -208,6 +208,9 @@ FailureLayer layer_of_exception(std::string_view name, std::string_view message,
     innermost = at + 1;
     by_frame = each.layer;
   }
+  // no network is to blame where a launcher cannot use what it was given
+  const bool given = name == "ValueError" || name == "KeyError";
+  if (by_frame == FailureLayer::rendezvous_network && given) return FailureLayer::launcher;
   if (by_frame) return *by_frame;
   for (const TypeLayer& each : kTypes) {
     if (name.ends_with(each.type)) return each.layer;  // two ranks' names may be glued together

@@ -37,7 +37,18 @@ def python_with_torch():
 PYTHON = python_with_torch()
 TORCHRUN = f"{PYTHON} -m torch.distributed.run"
 ROOT = os.geteuid() == 0
-CGROUP = pathlib.Path("/sys/fs/cgroup/memory")  # version 1
+
+
+def memory_cgroups():
+    """Where groups of processes get a limit of memory, and the limit's file (version 1 or 2)."""
+    one, two = pathlib.Path("/sys/fs/cgroup/memory"), pathlib.Path("/sys/fs/cgroup")
+    if one.is_dir():
+        return one, "memory.limit_in_bytes"
+    given = two / "cgroup.subtree_control"
+    return (two, "memory.max") if given.exists() and "memory" in given.read_text().split() else (None, "")
+
+
+CGROUP, LIMIT_FILE = memory_cgroups()
 
 
 @dataclasses.dataclass
@@ -48,7 +59,8 @@ class Case:
     line: str | None            # what the first meaningful line has; None: none is wanted
     script: str = ""            # train.py
     rank: int | None = None
-    needs: tuple = ()           # "root", "cgroup", "mpirun", a Python module
+    needs: tuple = ()           # "root", "cgroup", "loop", "mpirun", a Python module
+    memory_mb: int = 60         # of the control group
     evidence: str = ""          # a second shell line, whose output is dmesg.txt
 
 
@@ -78,6 +90,11 @@ PLAIN = [
          "No space left on device", """
         for step in range(3): print('step', step, 'loss', 2.0 - step / 10, flush=True)
         with open('full/checkpoint.pt', 'wb') as f: f.write(b'x' * 1000000)""", needs=("root",)),
+    Case("full-loop", "truncate -s 8M disk.img; mkfs.ext4 -q disk.img; mkdir disk; mount -o loop disk.img disk; python3 train.py; umount disk",
+         ("storage_space",), "No space left on device", """
+        for step in range(40):
+            print('step', step, 'loss', 2.0 - step / 100, flush=True)
+            with open(f'disk/checkpoint-{step}.bin', 'wb') as f: f.write(b'x' * 500000)""", needs=("root", "loop")),
     Case("read-only", "mkdir ro; mount -t tmpfs -o ro tmpfs ro; python3 train.py; umount ro", ("storage_io_permission",), "Read-only file system",
          "open('ro/checkpoint.pt', 'wb')", needs=("root",)),
     Case("permission", "python3 train.py", ("storage_io_permission",), "Permission denied", """
@@ -95,6 +112,21 @@ PLAIN = [
     Case("cgroup-kill", "echo $$ > {cgroup}/cgroup.procs; python3 train.py; echo exit code $?", ("host_oom",), "ut of memory: Killed process",
          "print('step 1 loss 2.0', flush=True)\nrows = b'x' * (200 << 20)", needs=("root", "cgroup"),
          evidence="dmesg | tail -n 60"),
+    Case("worker-kill", "echo $$ > {cgroup}/cgroup.procs; python3 train.py", ("host_oom", "user_code"), "terminated abruptly|Killed process", """
+        import concurrent.futures
+        def rows(n): return len(b'x' * (n << 20))
+        if __name__ == '__main__':
+            with concurrent.futures.ProcessPoolExecutor(1) as pool: print(pool.submit(rows, 400).result())""", needs=("root", "cgroup"),
+         evidence="dmesg | tail -n 60"),
+    Case("exit-code", "python3 train.py; echo exit status $?", ("user_code",), "exit status 7", "import os; print('start', flush=True); os._exit(7)"),
+    Case("no-env-program", "env pythn train.py", ("launcher",), "pythn"),
+    Case("no-timeout-program", "timeout 5 tranier", ("launcher",), "failed to run command"),
+    Case("shell-variable", "printf 'set -u\\npython3 train.py $DATA_DIR\\n' > run.sh; bash run.sh", ("launcher", "user_config"), "unbound variable"),
+    Case("shell-syntax", "printf 'if true; then\\n' > run.sh; bash run.sh", ("launcher", "user_config"), "syntax error"),
+    Case("environment", "python3 train.py", ("user_config",), "KeyError: 'DATA_DIR'", "import os; os.environ['DATA_DIR']"),
+    Case("buffered", "PYTHONUNBUFFERED= python3 train.py; echo exit status $?", ("user_code",), "NameError", """
+        for step in range(300): print('step', step, 'loss', 2 / (step + 1))
+        optimizer.step()"""),
     Case("segfault", "python3 -X faulthandler train.py", ("user_code",), "Segmentation fault", "import ctypes; ctypes.string_at(0)"),
     Case("port-busy", "python3 train.py", ("launcher",), "Address already in use", """
         import socket
@@ -133,6 +165,12 @@ PLAIN = [
             if step == 2:
                 try: socket.create_connection(('127.0.0.1', 1), 1)
                 except OSError: traceback.print_exc()"""),
+    Case("ignored", "python3 train.py", ("none",), None, """
+        for step in range(5): print('step', step, 'loss', 2.0 - step / 10, flush=True)
+        print('Training completed.', flush=True)
+        class Pipe:
+            def __del__(self): raise OSError(9, 'Bad file descriptor')
+        Pipe()"""),
     Case("interrupted", "python3 train.py", ("none",), None, """
         import os, signal
         print('step 1 loss 2.0', flush=True); os.kill(os.getpid(), signal.SIGINT)"""),
@@ -162,6 +200,18 @@ TORCH = [
          PAIR + "if rank == 0: torch.save({'x': torch.zeros(100000)}, '/dev/full')\ntrain(3, 2)", rank=0),
     Case("pair-segfault", RUN2, ("user_code",), "SIGSEGV|Segmentation", PAIR + "if rank == 1: import ctypes; ctypes.string_at(0)\ntrain(3, 2)", rank=1),
     Case("pair-killed", RUN2, ("host_oom",), "SIGKILL|Signal 9", PAIR + "if rank == 1: os.kill(os.getpid(), 9)\ntrain(3, 2)", rank=1),
+    Case("pair-oom-kill", "echo $$ > {cgroup}/cgroup.procs; " + RUN2, ("host_oom",), "Killed process|SIGKILL|Signal 9",
+         PAIR + "if rank == 1: rows = bytearray(5 << 30)\ntrain(3, 2)", rank=1, needs=("root", "cgroup"), memory_mb=3000, evidence="dmesg | tail -n 60"),
+    Case("pair-silent", RUN2, ("user_code",), "exitcode: 3", PAIR + "if rank == 1: os._exit(3)\ntrain(3, 2)", rank=1),
+    Case("pair-abort", RUN2, ("user_code",), "SIGABRT|exitcode: -6|Signal 6", PAIR + "if rank == 1: os.abort()\ntrain(3, 2)", rank=1),
+    Case("pair-no-nccl", RUN2, ("framework_env", "driver"), "NCCL", PAIR.replace("'gloo'", "'nccl'")),
+    Case("spawn", "{python} train.py", ("user_code",), "ZeroDivisionError", """
+import torch.multiprocessing as mp, time
+def work(rank):
+    if rank == 1: 1 / 0
+    time.sleep(2)
+if __name__ == '__main__': mp.spawn(work, nprocs=2)""", rank=1),
+    Case("no-compiler", "CXX=/no/g++ {python} train.py", ("framework_env",), "[Cc]ompiler", ALONE + "torch.compile(lambda x: (x.sin() + 1).cos())(torch.ones(100))"),
     Case("pair-config", RUN2, ("user_config", "launcher"), "world_size 2",
          PAIR + "assert dist.get_world_size() == 4, f'world_size {dist.get_world_size()} is not tp*dp = 4'"),
     Case("pair-import", RUN2, ("framework_env",), "No module named 'not_there'", PAIR + "if rank == 1: import not_there\ntrain(3, 2)", rank=1),
@@ -304,8 +354,9 @@ yaml.safe_load('lr: 1e-4\\n  batch: 4: 5\\n')""", needs=("yaml",)),
 def lacking(case):
     """What the case needs and this machine has not."""
     for need in case.needs:
-        there = {"root": ROOT, "cgroup": CGROUP.is_dir() and os.access(CGROUP, os.W_OK), "mpirun": shutil.which("mpirun")}.get(need)
-        if there is None and need not in ("root", "cgroup", "mpirun"):
+        there = {"root": ROOT, "cgroup": CGROUP and os.access(CGROUP, os.W_OK), "mpirun": shutil.which("mpirun"),
+                 "loop": os.path.exists("/dev/loop-control") and shutil.which("mkfs.ext4", path=os.environ["PATH"] + ":/usr/sbin:/sbin")}.get(need)
+        if there is None and need not in ("root", "cgroup", "mpirun", "loop"):
             there = PYTHON and has(PYTHON, need)
         if not there:
             return need
@@ -332,10 +383,10 @@ class Live(unittest.TestCase):
     def check(self, case):
         with tempfile.TemporaryDirectory(prefix="rigwise-live-") as folder:
             os.chmod(folder, 0o755)
-            cgroup = CGROUP / f"rigwise-live-{os.getpid()}"
+            cgroup = (CGROUP or pathlib.Path("/nowhere")) / f"rigwise-live-{os.getpid()}"
             if "cgroup" in case.needs:
                 cgroup.mkdir()
-                (cgroup / "memory.limit_in_bytes").write_text(str(60 << 20))
+                (cgroup / LIMIT_FILE).write_text(str(case.memory_mb << 20))
             path = pathlib.Path(folder)
             (path / "train.py").write_text(textwrap.dedent(case.script).lstrip("\n"))
             (path / "bad.yaml").write_text("num_processes: 2\n  main_process_port: [\n")

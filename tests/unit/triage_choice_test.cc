@@ -320,6 +320,30 @@ TEST(TriageChoice, AComplaintCountsAtTheEndOfALogInWhichNothingRan) {
   EXPECT_EQ(of(more).layer, FailureLayer::none);
 }
 
+TEST(TriageChoice, WhatPythonIgnoresIsNoFailure) {
+  EXPECT_EQ(of("Exception ignored in: <function Pipe.__del__ at 0x7f>\n" + kTraceback +
+               "OSError: [Errno 9] Bad file descriptor\n")
+                .layer,
+            FailureLayer::none);
+}
+
+TEST(TriageChoice, WhoWaitedInVainGivesWayToWhoKnowsWhy) {
+  const Failure failure =
+      triage({{{"rank0.log"}, kTraceback + "TimeoutError: timed out\n"},
+              {{"rank1.log"}, kTraceback + "OSError: [Errno 101] Network is unreachable\n"}},
+             Signatures::built_in());
+  EXPECT_EQ(failure.layer, FailureLayer::rendezvous_network);
+  EXPECT_EQ(failure.rank, 1);
+}
+
+TEST(TriageChoice, WhatIsToldToEndDidNotEndBadly) {
+  EXPECT_EQ(
+      of(kSteps + "slurmstepd: error: *** STEP 13.0 ON vm CANCELLED AT 2026-11-29T08:36:04 ***\n"
+                  "srun: error: vm: task 0: Terminated\n")
+          .layer,
+      FailureLayer::none);
+}
+
 TEST(TriageChoice, TabsAreBlanks) {
   EXPECT_EQ(of("--- evidence\n\t\tACSCtl:\tSrcValid+ TransBlk- ReqRedir+ CmpltRedir+\n").layer,
             FailureLayer::topology_p2p);
