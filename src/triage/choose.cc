@@ -196,7 +196,7 @@ class Choice {
         if (one_process && fatal->layer != clue.layer && before(clue, *fatal)) return true;
       }
     }
-    if (clue.layer != FailureLayer::gpu_runtime) return false;
+    if (clue.layer != FailureLayer::gpu_runtime || clue.evidence) return false;
     return std::any_of(records_.begin(), records_.end(), [&](const Clue* record) {
       const bool later = record->unix_s && clue.unix_s && *record->unix_s > *clue.unix_s + 10;
       return !later && (record->layer == FailureLayer::hardware_fault ||
@@ -246,8 +246,8 @@ class Choice {
       if (root && clue.exception && clue.signature != nullptr && secondhand(clue) == 0 &&
           fatal_.size() < kMostFatal && !survived(clue))
         fatal_.push_back(&clue);
-      if (clue.role == Role::confirmation && records_.size() < kMostFatal)
-        records_.push_back(&clue);
+      const bool record = clue.role == Role::confirmation || (root && clue.evidence);
+      if (record && records_.size() < kMostFatal) records_.push_back(&clue);
     }
     for (const Clue& clue : seen_.clues) {
       const Weight weight = weight_of(clue);

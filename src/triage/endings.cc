@@ -74,9 +74,13 @@ constexpr std::array kSaid = {
 }  // namespace
 
 std::optional<int> ending_in(std::string_view line) {
-  constexpr std::array<std::string_view, 10> kCodes = {
-      "exitcode",    "exit code",  "Exit code", "Exit Code",   "exit status",
-      "return code", "returncode", "exit_code", "status code", "exited with status"};
+  // systemd: "Main process exited, code=killed, status=9/KILL"
+  constexpr std::array<std::string_view, 2> kUnits = {"code=killed, status", "code=dumped, status"};
+  if (const auto signal = number_behind(line, kUnits)) return -*signal;
+  constexpr std::array<std::string_view, 12> kCodes = {
+      "exitcode",    "exit code",          "Exit code",        "Exit Code",
+      "exit status", "return code",        "returncode",       "exit_code",
+      "status code", "exited with status", "exited with code", "code=exited, status"};
   if (const auto code = number_behind(line, kCodes)) {
     const bool shells = *code > kShells && *code <= kShells + kLastSignal;
     return shells ? kShells - *code : *code;

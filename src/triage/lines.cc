@@ -97,6 +97,38 @@ std::optional<Prefix> plain_rank(std::string_view text) {
   return {};
 }
 
+/// "(WorkerDict pid=31201) ", "(WorkerDict pid=31201, ip=10.0.0.4) " of Ray.
+std::size_t actor_prefix(std::string_view text) {
+  if (!text.starts_with('(')) return 0;
+  const std::size_t pid = text.substr(0, 100).find(" pid=");
+  if (pid == std::string_view::npos) return 0;
+  std::size_t at = pid + 5;
+  if (at >= text.size() || !is_digit(text[at])) return 0;
+  const std::size_t close = text.find(')', at);
+  if (close == std::string_view::npos || close > pid + 80) return 0;
+  return behind(text, close + 1);
+}
+
+/// 1 of "[ERROR] [axolotl.load_model:544] [PID:29] [RANK:1] …": a logger's groups stay with the
+/// message.
+std::optional<int> rank_in_groups(std::string_view text) {
+  std::size_t at = 0;
+  for (int group = 0; group < kMostPrefixes && at < text.size() && text[at] == '['; ++group) {
+    const std::size_t close = text.find(']', at);
+    if (close == std::string_view::npos || close > at + 100) return {};
+    const std::string_view inside = text.substr(at + 1, close - at - 1);
+    if (lower_equals(inside, "rank") && inside.size() > 5 &&
+        (inside[4] == ':' || inside[4] == ' ')) {
+      std::size_t number = 5;
+      const auto rank = take_number(inside, number);
+      if (rank && number == inside.size()) return rank;
+    }
+    at = close + 1;
+    if (at < text.size() && text[at] == ' ') ++at;
+  }
+  return {};
+}
+
 struct HostPrefix {
   std::size_t length = 0;
   std::string_view host = {};
@@ -293,6 +325,8 @@ Peeled peel(std::string_view text, Lines::Minute& minute) {
       out.host = host.host;
       out.container = host.container;
       length = host.length;
+    } else if (const std::size_t actor = actor_prefix(text)) {
+      length = actor;
     } else if (text.starts_with("[pod/")) {
       const std::size_t close = text.find(']');
       if (close == std::string_view::npos || close > 200) break;
@@ -304,6 +338,7 @@ Peeled peel(std::string_view text, Lines::Minute& minute) {
     text.remove_prefix(std::min(length, text.size()));
   }
   out.rest = text;
+  if (!out.rank) out.rank = rank_in_groups(text);
   out.nccl = nccl_prefix(text);
   if (out.host.empty()) out.host = out.nccl.host;
   return out;

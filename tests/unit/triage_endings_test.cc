@@ -33,6 +33,10 @@ TEST(TriageEndings, CodesAndSignalsOfAnyLauncher) {
             -SIGABRT);
   EXPECT_EQ(ending_in("terminate called after throwing an instance of 'std::logic_error'"),
             -SIGABRT);
+  EXPECT_EQ(ending_in("trainer-1 exited with code 137"), -SIGKILL);
+  EXPECT_EQ(ending_in("train.service: Main process exited, code=killed, status=9/KILL"), -SIGKILL);
+  EXPECT_EQ(ending_in("train.service: Main process exited, code=exited, status=3/NOTIMPLEMENTED"),
+            3);
   EXPECT_EQ(ending_in("srun: error: a: task 1: Exited with exit code 7"), 7);
 }
 

@@ -191,6 +191,21 @@ TEST(TriageBounds, PiecesOfAnySizeGiveTheSame) {
   }
 }
 
+TEST(TriageWhose, RanksAndActorsOfLoggers) {
+  EXPECT_EQ(of("[2024-01-18 15:46:58,587] [ERROR] [axolotl.load_model:544] [PID:29] [RANK:1] "
+               "OSError: [Errno 28] No space left on device\n")
+                .rank,
+            1);
+  const Failure failure =
+      of("(Actor pid=9672) Traceback (most recent call last):\n"
+         "(Actor pid=9672)   File \"/w/base.py\", line 257, in load_checkpoint\n"
+         "(Actor pid=9672)   File "
+         "\"/v/lib/python3.11/site-packages/torch/distributed/checkpoint/a.py\""
+         ", line 1, in load\n"
+         "(Actor pid=9672, ip=10.0.0.2) ValueError: Size mismatch between saved and current\n");
+  EXPECT_EQ(failure.layer, FailureLayer::checkpoint);
+}
+
 TEST(TriageWhose, OpenMpiTagsEveryPieceOfALine) {
   const Failure failure =
       of("[1,2]<stderr>:Traceback (most recent call last):\n"
