@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "base/files.h"
 #include "base/text.h"
@@ -91,6 +92,8 @@ Result<Failure> triage_of(const TriageArgs& args) {
 }  // namespace
 
 int cmd_triage(const TriageArgs& args) {
+  // Unless TZ names it, glibc looks at this file again for every local time that it reckons.
+  ::setenv("TZ", ":/etc/localtime", 0);
   const auto failure = triage_of(args);
   if (!failure) return fail_run(failure.error());
   const int printed =

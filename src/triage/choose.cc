@@ -129,10 +129,19 @@ class Choice {
     return std::any_of(seen_.ended.begin(), seen_.ended.end(), missed);
   }
 
+  /// The record of a kill, where the launcher knows the processes that ended, and neither is it one
+  /// of them nor was any of them killed.
+  [[nodiscard]] bool of_another(const Clue& record) const {
+    if (record.layer != FailureLayer::host_oom || !record.pid) return false;
+    return std::any_of(seen_.ended.begin(), seen_.ended.end(),
+                       [](const Ended& each) { return each.pid.has_value(); });
+  }
+
   [[nodiscard]] Weight weight_of(const Clue& clue) const {
     switch (clue.role) {
       case Role::confirmation:
         if (joined(clue)) return Weight::joined;
+        if (of_another(clue)) return Weight::logged;
         return came_to_its_end() ? Weight::none : Weight::record;
       case Role::raised:
         if (!clue.exception) return seen_.failed ? Weight::logged : Weight::none;

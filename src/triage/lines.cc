@@ -245,8 +245,9 @@ std::size_t plain_stamp(std::string_view text) {
   }
   const char next = at < text.size() ? text[at] : '\n';
   if (next == 'Z' || next == '+' || next == '-') return 0;
-  if (next == ' ' && at + 1 < text.size() && std::strchr("UG+-", text[at + 1]) != nullptr) return 0;
-  return at;
+  if (next != ' ' || at + 2 >= text.size()) return at;
+  const bool offset = (text[at + 1] == '+' || text[at + 1] == '-') && is_digit(text[at + 2]);
+  return offset || text[at + 1] == 'U' || text[at + 1] == 'G' ? 0 : at;  // UTC, GMT
 }
 
 std::optional<WallTime> wall_time(std::string_view text, Lines::Minute& minute) {

@@ -61,7 +61,7 @@ class Case:
     rank: int | None = None
     needs: tuple = ()           # "root", "cgroup", "loop", "mpirun", a Python module
     memory_mb: int = 60         # of the control group
-    evidence: str = ""          # a second shell line, whose output is dmesg.txt
+    evidence: str = ""          # a second shell line, whose output is dmesg.txt; {since}: the kernel's first line behind the start
 
 
 PLAIN = [
@@ -111,13 +111,13 @@ PLAIN = [
     Case("memory-limit", "ulimit -v 400000; python3 train.py", ("host_oom",), "MemoryError", "rows = bytearray(1 << 30)"),
     Case("cgroup-kill", "echo $$ > {cgroup}/cgroup.procs; python3 train.py; echo exit code $?", ("host_oom",), "ut of memory: Killed process",
          "print('step 1 loss 2.0', flush=True)\nrows = b'x' * (200 << 20)", needs=("root", "cgroup"),
-         evidence="dmesg | tail -n 60"),
+         evidence="dmesg | tail -n +{since}"),
     Case("worker-kill", "echo $$ > {cgroup}/cgroup.procs; python3 train.py", ("host_oom", "user_code"), "terminated abruptly|Killed process", """
         import concurrent.futures
         def rows(n): return len(b'x' * (n << 20))
         if __name__ == '__main__':
             with concurrent.futures.ProcessPoolExecutor(1) as pool: print(pool.submit(rows, 400).result())""", needs=("root", "cgroup"),
-         evidence="dmesg | tail -n 60"),
+         evidence="dmesg | tail -n +{since}"),
     Case("exit-code", "python3 train.py; echo exit status $?", ("user_code",), "exit status 7", "import os; print('start', flush=True); os._exit(7)"),
     Case("no-env-program", "env pythn train.py", ("launcher",), "pythn"),
     Case("no-timeout-program", "timeout 5 tranier", ("launcher",), "failed to run command"),
@@ -201,7 +201,7 @@ TORCH = [
     Case("pair-segfault", RUN2, ("user_code",), "SIGSEGV|Segmentation", PAIR + "if rank == 1: import ctypes; ctypes.string_at(0)\ntrain(3, 2)", rank=1),
     Case("pair-killed", RUN2, ("host_oom",), "SIGKILL|Signal 9", PAIR + "if rank == 1: os.kill(os.getpid(), 9)\ntrain(3, 2)", rank=1),
     Case("pair-oom-kill", "echo $$ > {cgroup}/cgroup.procs; " + RUN2, ("host_oom",), "Killed process|SIGKILL|Signal 9",
-         PAIR + "if rank == 1: rows = bytearray(5 << 30)\ntrain(3, 2)", rank=1, needs=("root", "cgroup"), memory_mb=3000, evidence="dmesg | tail -n 60"),
+         PAIR + "if rank == 1: rows = b'x' * (5 << 30)\ntrain(3, 2)", rank=1, needs=("root", "cgroup"), memory_mb=3000, evidence="dmesg | tail -n +{since}"),
     Case("pair-silent", RUN2, ("user_code",), "exitcode: 3", PAIR + "if rank == 1: os._exit(3)\ntrain(3, 2)", rank=1),
     Case("pair-abort", RUN2, ("user_code",), "SIGABRT|exitcode: -6|Signal 6", PAIR + "if rank == 1: os.abort()\ntrain(3, 2)", rank=1),
     Case("pair-no-nccl", RUN2, ("framework_env", "driver"), "NCCL", PAIR.replace("'gloo'", "'nccl'")),
@@ -392,7 +392,8 @@ class Live(unittest.TestCase):
             (path / "bad.yaml").write_text("num_processes: 2\n  main_process_port: [\n")
             bin_folder = pathlib.Path(PYTHON).parent if PYTHON else pathlib.Path("/nowhere")
             words = {"{python}": PYTHON or "", "{torchrun}": TORCHRUN, "{accelerate}": str(bin_folder / "accelerate"), "{cgroup}": str(cgroup)}
-            command, evidence = case.command, case.evidence
+            told = len(subprocess.run(["dmesg"], capture_output=True).stdout.splitlines()) if case.evidence else 0
+            command, evidence = case.command, case.evidence.replace("{since}", str(told + 1))
             for word, value in words.items():
                 command = command.replace(word, value)
             env = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -320,6 +320,16 @@ TEST(TriageChoice, AComplaintCountsAtTheEndOfALogInWhichNothingRan) {
   EXPECT_EQ(of(more).layer, FailureLayer::none);
 }
 
+TEST(TriageChoice, AKillOfAnotherProcessIsNotOurs) {
+  const std::string log =
+      kSteps + kPeerGone + "failed (exitcode: 1) local_rank: 0 (pid: 44) of binary: python\n";
+  const Failure failure = triage(
+      {{{"train.log"}, log},
+       {{"dmesg.txt"}, "[ 4333.9] Out of memory: Killed process 991 (chrome) total-vm:3kB\n"}},
+      Signatures::built_in());
+  EXPECT_NE(failure.layer, FailureLayer::host_oom);
+}
+
 TEST(TriageChoice, WhatPythonIgnoresIsNoFailure) {
   EXPECT_EQ(of("Exception ignored in: <function Pipe.__del__ at 0x7f>\n" + kTraceback +
                "OSError: [Errno 9] Bad file descriptor\n")
