@@ -78,7 +78,7 @@ void Seeing::take(LogLine line) {
   line.rank = rank_of(line);
   place(line);
   Stream& stream = streams_[line.rank.value_or(-1)];
-  const auto match = match_of(line.message, stream.frames);
+  const auto match = match_of(line, stream.frames);
   const Role role = match ? match->signature->role : Role::advice;
   if (table_.open || role == Role::teardown || role == Role::ending)
     read_launcher(bare, line.place);
@@ -137,10 +137,9 @@ bool Seeing::goes_on(const LogLine& line, Stream& stream,
 }
 
 /// Tabs are as good as blanks: "ACSCtl:\tSrcValid+".
-std::optional<Signatures::Match> Seeing::match_of(std::string_view message,
-                                                  std::string_view frames) {
-  if (message.find('\t') == std::string_view::npos) return signatures_.match(message, frames);
-  blanks_ = message;
+std::optional<Signatures::Match> Seeing::match_of(const LogLine& line, std::string_view frames) {
+  if (!line.has_tabs) return signatures_.match(line.message, frames);
+  blanks_ = line.message;
   std::replace(blanks_.begin(), blanks_.end(), '\t', ' ');
   return signatures_.match(blanks_, frames);
 }

@@ -107,7 +107,7 @@ class Seeing {
   void add(const LogLine& line, const Stream& stream, const std::optional<Signatures::Match>& match,
            std::string_view exception);
   bool read_ending(Clue& clue) const;
-  std::optional<Signatures::Match> match_of(std::string_view message, std::string_view frames);
+  std::optional<Signatures::Match> match_of(const LogLine& line, std::string_view frames);
   void push(Clue clue);
 
   const Signatures& signatures_;

@@ -382,7 +382,6 @@ bool has_controls(std::string_view line) {
 
 /// Without colours and the bytes that a bar wrote over: what a terminal would show last.
 std::string_view plain_text(std::string_view line, std::string& out) {
-  if (!has_controls(line)) return line;
   const std::size_t over = line.rfind('\r');
   if (over != std::string_view::npos) line.remove_prefix(over + 1);
   out.clear();
@@ -545,7 +544,9 @@ void Lines::line(std::string_view rough) {
     line_.unix_s.reset();
     return;
   }
-  line_.shown = without_inner_tags(plain_text(rough, plain_), plain_);
+  const bool controls = has_controls(rough);
+  line_.shown = without_inner_tags(controls ? plain_text(rough, plain_) : rough, plain_);
+  line_.has_tabs = controls && line_.shown.find('\t') != std::string_view::npos;
   const Peeled peeled = peel(line_.shown, minute_);
   line_.message = peeled.rest;
   line_.rank = peeled.rank ? peeled.rank : file_rank_;

@@ -30,6 +30,7 @@ struct LogLine {
   std::optional<double> unix_s = {};  // of the stamp on the line, or of the last one before it
   std::optional<int> nccl_pid = {}, nccl_device = {};  // "host-a:201:260 [0] NCCL …"
   bool evidence = false;  // of the machine or a scheduler, not of the program
+  bool has_tabs = false;
 };
 
 /// Bytes in any pieces → lines, of each the first 16 KiB. What `take` is given lives until it
