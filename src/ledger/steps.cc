@@ -30,6 +30,7 @@ struct Stream {
   bool from_zero = false;  // the first tick is an empty bar
   std::optional<int> rank = {};
   std::string log_file = {};
+  std::optional<std::int64_t> total = {};  // steps, as the stream states them
   double last_step = 0, offset = 0;
   double stated_s = 0;
   std::int64_t stated = 0;
@@ -50,6 +51,11 @@ void add_tick(Stream& stream, const StepRecord& record, std::int64_t row, double
     step = static_cast<double>(*record.step);
   } else if (record.bar_step) {
     step = static_cast<double>(*record.bar_step);
+  }
+  // An empty bar of another length counted something else, such as rows made ready.
+  if (record.steps_total && stream.total != record.steps_total) {
+    if (stream.from_zero && stream.ticks.size() == 1) stream.ticks.clear();
+    stream.total = record.steps_total;
   }
   const bool first = stream.ticks.empty();
   if (step) {

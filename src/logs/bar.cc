@@ -113,20 +113,15 @@ bool scan_rate(std::string_view part, Bar& bar, bool& bytes, PairReader& pairs) 
   Value value;
   Meaning meaning;
   meaning.figure = Figure::speed;
-  if (!scan_number(part, value.number, false)) {
-    if (part.starts_with('?')) {
-      bytes = bytes || part.ends_with("B/s");
-      return true;
-    }
-    return false;
-  }
-  const std::string_view unit = part.substr(value.number.size);
+  const bool none_yet = part.starts_with('?');  // an empty bar
+  if (!none_yet && !scan_number(part, value.number, false)) return false;
+  const std::string_view unit = part.substr(none_yet ? 1 : value.number.size);
   value.unit = scan_unit(unit);
   switch (value.unit.unit) {
     case Unit::steps_per_s:
     case Unit::s_per_step:
     case Unit::ms_per_step:
-      pairs.trace().set(bar.figures, meaning, value, part.data(), nullptr);
+      if (!none_yet) pairs.trace().set(bar.figures, meaning, value, part.data(), nullptr);
       return true;
     case Unit::none:
       if (unit.empty()) return true;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include "base/text.h"
 #include "logs/assemble.h"
@@ -28,7 +29,8 @@ struct LogReader::State {
   logs::Session session;
   logs::LineReader reader;
   ReadStatistics statistics;
-  std::int64_t line = 0;  // of the last piece
+  std::int64_t line = 0;           // of the last piece
+  std::optional<double> t_s = {};  // when the last piece with text was there
   bool line_matched = false, line_malformed = false, line_has_text = false;
   std::string line_text;  // the beginning of what was malformed in it
 
@@ -63,6 +65,7 @@ void LogReader::State::take(const Piece& piece) {
     return;
   }
   line_has_text = true;
+  t_s = piece.t_s;
   const Outcome outcome = reader.read(session, piece);
   line_matched = line_matched || outcome == Outcome::matched;
   if (piece.cut || outcome == Outcome::malformed) {
@@ -106,7 +109,7 @@ LogBatch LogReader::finish(double t_s) {
   state.session.out = &batch;
   state.assembler.finish([&state](const Piece& piece) { state.take(piece); });
   Piece end;
-  end.t_s = t_s;
+  end.t_s = state.t_s.value_or(t_s);  // what waited for more was there then, not at the log's end
   end.line = std::max<std::int64_t>(state.line, 1);
   end.end = 0;
   const Outcome last = state.reader.finish(state.session, end);

@@ -364,5 +364,34 @@ TEST(Scan, RankPrefixes) {
   EXPECT_EQ(peeled("(RayTrainWorker pid=12, ip=10.0.0.1) x"), "-| x");
 }
 
+TEST(LogReader, WhatWaitedForMoreWasThereBeforeTheEnd) {
+  // A bar of Rich may go on in the next line; the command ends some time later.
+  LogReader reader("log/out.log");
+  auto batch = reader.push(
+      "Epoch 0/-2 ━━━━━━━━━━━━━━━━━ 199/200 0:00:16 • 0:00:01 12.19it/s train_loss: 4.872\n", 20);
+  for (const auto& more : {reader.push("Epoch 0/-2 ━━━━━━━━━━━━━━━━━ 200/200 0:00:16 • 0:00:00 "
+                                       "12.19it/s train_loss: 4.854\n\x1b[?25h",
+                                       21)})
+    batch.steps.insert(batch.steps.end(), more.steps.begin(), more.steps.end());
+  const auto last = reader.finish(30);
+  batch.steps.insert(batch.steps.end(), last.steps.begin(), last.steps.end());
+  ASSERT_FALSE(batch.steps.empty());
+  EXPECT_EQ(batch.steps.back().step, 200);
+  EXPECT_DOUBLE_EQ(batch.steps.back().t_s, 21);
+}
+
+TEST(LogReader, AnEmptyBarOfRowsIsNoTraining) {
+  LogReader reader("log/out.log");
+  const auto rows = reader.push(
+      "\rAdding EOS to train dataset (num_proc=1):   0%|          | 0/750 [00:00<?, ? examples/s]"
+      "\rAdding EOS to train dataset (num_proc=1): 100%|####| 750/750 [00:00<00:00, 812.3 "
+      "examples/s]\n",
+      1);
+  EXPECT_TRUE(rows.steps.empty());
+  const auto steps = reader.push("\r  0%|          | 0/120 [00:00<?, ?it/s]\r", 2);
+  ASSERT_EQ(steps.steps.size(), 1U);
+  EXPECT_EQ(steps.steps[0].steps_total, 120);
+}
+
 }  // namespace
 }  // namespace rigwise
