@@ -216,6 +216,8 @@ struct StackSpan {
   std::optional<double> running_s = {}, queued_s = {};
   std::int64_t stack = 0;                   // id in profile/HOST.frames.csv: the commonest one
   std::optional<std::int64_t> asleep = {};  // of the samples: the main thread slept that moment
+  // How many stretches of one work were put together in it: short steps make many in a second.
+  std::optional<std::int64_t> stretches = {};
 };
 
 /// One Python stack that was seen (profile/HOST.frames.csv), outermost frame first:

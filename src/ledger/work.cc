@@ -5,6 +5,8 @@
 #include <set>
 
 #include "base/text.h"
+#include "ledger/lone_forwards.h"
+#include "ledger/settle.h"
 #include "rigwise/stats.h"
 
 namespace rigwise {
@@ -16,44 +18,6 @@ constexpr double kHole_s = 0.5;  // a hole between spans up to this long goes to
 constexpr std::size_t kMostDistances = 100000;
 constexpr double kWindow_s = 1.0;  // where no meeting of the ranks was seen
 
-bool is_step_work(Work work) {
-  return work == Work::forward || work == Work::backward || work == Work::optimizer ||
-         work == Work::transfer || work == Work::device;
-}
-
-/// The scheduler's figures are of whole distances between samples, in which a short step does
-/// several works: what one of them slept smears into the others. The states at the samples do not
-/// smear; their sum is held to the scheduler's (settle_states).
-void take_states(RankWork& rank, const StackSpan& row, WorkSpan& span) {
-  const auto samples = static_cast<double>(row.samples);
-  const double length_s = span.length_s();
-  rank.asleep_s += span.asleep_s;
-  const double asleep_s =
-      length_s * std::clamp(static_cast<double>(*row.asleep) / samples, 0.0, 1.0);
-  rank.seen_asleep_s += asleep_s;
-  const double awake_s = length_s - asleep_s;
-  const double used_s = static_cast<double>(span.running_s) + span.queued_s;
-  const double queued_s = used_s > 0 ? awake_s * span.queued_s / used_s : 0;
-  span.asleep_s = static_cast<float>(asleep_s);
-  span.queued_s = static_cast<float>(queued_s);
-  span.running_s = static_cast<float>(awake_s - queued_s);
-}
-
-/// What was seen asleep, scaled to what the scheduler says of the whole.
-void settle_states(RankWork& rank) {
-  if (rank.seen_asleep_s <= 0) return;
-  const double scale = rank.asleep_s / rank.seen_asleep_s;
-  for (WorkSpan& span : rank.spans) {
-    const double asleep_s = std::min(span.length_s(), scale * span.asleep_s);
-    const double awake_s = span.length_s() - span.asleep_s;
-    if (awake_s > 0) {
-      const double keeps = (span.length_s() - asleep_s) / awake_s;
-      span.running_s *= static_cast<float>(keeps), span.queued_s *= static_cast<float>(keeps);
-    }
-    span.asleep_s = static_cast<float>(asleep_s);
-  }
-}
-
 /// Spans of one process, holes closed where they are small.
 void add_span(RankWork& rank, const StackSpan& row) {
   WorkSpan span;
@@ -61,6 +25,10 @@ void add_span(RankWork& rank, const StackSpan& row) {
   span.to_s = row.t_end_s;
   span.work = work_of(row.work);
   span.samples = static_cast<std::uint16_t>(std::clamp<std::int64_t>(row.samples, 1, 65535));
+  if (row.stretches) {
+    span.stretches =
+        static_cast<std::uint16_t>(std::clamp<std::int64_t>(*row.stretches, 1, span.samples));
+  }
   span.stack = static_cast<std::int32_t>(std::clamp<std::int64_t>(row.stack, 0, 2147483647));
   if (!rank.spans.empty()) {
     WorkSpan& before = rank.spans.back();
@@ -70,6 +38,7 @@ void add_span(RankWork& rank, const StackSpan& row) {
     if (hole_s > 0 && hole_s < kHole_s) before.to_s = span.from_s = before.to_s + hole_s / 2;
   }
   if (!(span.to_s > span.from_s)) return;
+  float all_used_s = 0;
   if (row.running_s && row.queued_s) {
     span.scheduled = true;
     const double used_s = std::max(0.0, *row.running_s) + std::max(0.0, *row.queued_s);
@@ -80,8 +49,14 @@ void add_span(RankWork& rank, const StackSpan& row) {
     span.running_s = static_cast<float>(running_s);
     span.queued_s = static_cast<float>(queued_s);
     span.asleep_s = static_cast<float>(std::max(0.0, span.length_s() - running_s - queued_s));
+    all_used_s = static_cast<float>(used_s);
   }
-  if (row.asleep && row.samples > 0 && span.scheduled) take_states(rank, row, span);
+  const bool states = row.asleep && row.samples > 0 && span.scheduled;
+  rank.seen_asleep.push_back(
+      states ? std::clamp(static_cast<float>(*row.asleep) / static_cast<float>(row.samples), 0.0F,
+                          1.0F)
+             : -1.0F);
+  rank.used_s.push_back(all_used_s);
   rank.spans.push_back(span);
 }
 
@@ -110,7 +85,8 @@ WorkSeen see_work(const Run& run) {
     std::vector<double> distances_s;
     (void)visit_stacks(
         run, host,
-        {"t_s", "t_end_s", "pid", "work", "samples", "running_s", "queued_s", "stack", "asleep"},
+        {"t_s", "t_end_s", "pid", "work", "samples", "running_s", "queued_s", "stack", "asleep",
+         "stretches"},
         [&](const StackSpan& row, std::int64_t line) {
           const auto place = rank_of_pid.find(row.pid);
           if (place == rank_of_pid.end()) return true;
@@ -142,7 +118,7 @@ WorkSeen see_work(const Run& run) {
     }
   }
   for (auto& [number, rank] : ranks) {
-    settle_states(rank);
+    settle(rank, ranks.size() == 1);
     seen.ranks.push_back(std::move(rank));
   }
   return seen;
@@ -240,88 +216,6 @@ std::vector<double> Splitter::meetings() const {
   return edges;
 }
 
-const std::string& path_of(const CallPaths& paths, std::int64_t stack) {
-  static const std::string kNone;
-  const auto found = paths.find(stack);
-  return found == paths.end() ? kNone : found->second;
-}
-
-/// Which spans are forward passes without a backward one for much longer than a step has any: an
-/// evaluation that has no name that the table knows. A machine that stands still for a moment makes
-/// one step look like that: passes that are called from where training calls them must come again,
-/// or last much longer still.
-std::vector<bool> lone_forwards(const RankWork& rank, const CallPaths& paths) {
-  constexpr double kLeast_s = 1.0, kTimes = 4, kSurely_s = 3.0, kSurelyTimes = 20;
-  constexpr std::size_t kEnough = 5;
-  struct Stretch {
-    std::size_t from = 0, to = 0;
-    double forward_s = 0, all_s = 0;
-    double known_path_s = 0;  // of the forward seconds, called as in a step
-  };
-  const auto passes = [](Work work) {
-    return work == Work::forward || work == Work::input || work == Work::python ||
-           work == Work::transfer || work == Work::log;
-  };
-  std::vector<Stretch> stretches;
-  std::vector<double> usual_s;  // of those that lead to a backward pass
-  bool open = false;
-  for (std::size_t i = 0; i < rank.spans.size(); ++i) {
-    const WorkSpan& span = rank.spans[i];
-    if (passes(span.work)) {
-      if (!open) stretches.push_back({i, i, 0, 0});
-      open = true;
-      Stretch& stretch = stretches.back();
-      stretch.to = i;
-      stretch.all_s += span.length_s();
-      if (span.work == Work::forward) stretch.forward_s += span.length_s();
-      continue;
-    }
-    if (open && span.work == Work::backward) usual_s.push_back(stretches.back().forward_s);
-    open = false;
-  }
-  std::vector<bool> found(rank.spans.size());
-  const auto middle_s = stats::median(usual_s);
-  if (!middle_s || usual_s.size() < kEnough) return found;
-  const auto is_long = [&](const Stretch& stretch) {
-    return stretch.from > 0 && stretch.to + 1 < rank.spans.size() && stretch.all_s >= kLeast_s &&
-           stretch.forward_s >= 0.5 * stretch.all_s && stretch.forward_s > kTimes * *middle_s;
-  };
-  std::set<std::string> step_paths;
-  const auto each_forward = [&](const Stretch& stretch, auto visit) {
-    for (std::size_t i = stretch.from; i <= stretch.to; ++i) {
-      const WorkSpan& span = rank.spans[i];
-      if (span.work == Work::forward) visit(span, path_of(paths, span.stack));
-    }
-  };
-  std::vector<Stretch*> longs;
-  for (auto& stretch : stretches) {
-    if (is_long(stretch)) {
-      longs.push_back(&stretch);
-    } else {
-      each_forward(stretch,
-                   [&](const WorkSpan&, const std::string& path) { step_paths.insert(path); });
-    }
-  }
-  for (Stretch* stretch : longs) {
-    each_forward(*stretch, [&](const WorkSpan& span, const std::string& path) {
-      if (step_paths.contains(path)) stretch->known_path_s += span.length_s();
-    });
-  }
-  for (const Stretch* stretch : longs) {
-    const bool as_in_steps = stretch->known_path_s > 0.5 * stretch->forward_s;
-    const bool comes_again = std::any_of(longs.begin(), longs.end(), [&](const Stretch* other) {
-      return other != stretch && other->forward_s < 2 * stretch->forward_s &&
-             stretch->forward_s < 2 * other->forward_s;
-    });
-    const bool surely =
-        stretch->all_s >= kSurely_s && stretch->forward_s > kSurelyTimes * *middle_s;
-    if (as_in_steps && !comes_again && !surely) continue;
-    std::fill(found.begin() + static_cast<std::ptrdiff_t>(stretch->from),
-              found.begin() + static_cast<std::ptrdiff_t>(stretch->to) + 1, true);
-  }
-  return found;
-}
-
 std::string Splitter::place_of(const RankWork& rank, std::int64_t stack) const {
   const auto host = input_.seen->places.find(rank.host);
   if (host == input_.seen->places.end()) return {};
@@ -330,7 +224,7 @@ std::string Splitter::place_of(const RankWork& rank, std::int64_t stack) const {
 }
 
 void Splitter::give_step_work(const WorkSpan& span, std::vector<Given>& out) const {
-  double rest_s = span.length_s();
+  double rest_s = span.seconds();
   if (input_.devices || !span.scheduled) {
     out.push_back({LedgerClass::compute, rest_s, std::string(to_string(span.work))});
     return;
@@ -350,7 +244,7 @@ void Splitter::give_other(const WorkSpan& span, const RankWork& rank,
                           std::vector<Given>& out) const {
   // Names that no table knows: a save or an evaluation that others saw meanwhile explains them.
   const double saved_s = overlap_s(input_.time.checkpoints, span.from_s, span.to_s);
-  double rest_s = span.length_s();
+  double rest_s = span.seconds();
   if (saved_s > 0) {
     out.push_back({LedgerClass::checkpoint, saved_s, "files were being written"});
     rest_s -= saved_s;
@@ -362,7 +256,7 @@ void Splitter::give_other(const WorkSpan& span, const RankWork& rank,
     rest_s -= evaluated_s;
   }
   if (rest_s <= 0) return;
-  const double share = rest_s / span.length_s();
+  const double share = rest_s / span.seconds();
   const std::string place = place_of(rank, span.stack);
   if (!span.scheduled) {
     out.push_back({LedgerClass::unexplained, rest_s, place});
@@ -374,10 +268,10 @@ void Splitter::give_other(const WorkSpan& span, const RankWork& rank,
 }
 
 void Splitter::give(const WorkSpan& span, const RankWork& rank, std::vector<Given>& out) const {
-  const double length_s = span.length_s();
+  const double seconds = span.seconds();
   const Work work = span.work;
   const auto all = [&](LedgerClass cls, std::string part) {
-    out.push_back({cls, length_s, std::move(part)});
+    out.push_back({cls, seconds, std::move(part)});
   };
   if (work == Work::checkpoint && span.to_s > input_.time.begin_s)
     return all(LedgerClass::checkpoint, {});
@@ -385,12 +279,15 @@ void Splitter::give(const WorkSpan& span, const RankWork& rank, std::vector<Give
   const double middle_s = (span.from_s + span.to_s) / 2;
   if (middle_s < input_.time.begin_s)
     return all(LedgerClass::startup, std::string(to_string(work)));
-  if (middle_s > input_.time.end_s) {
+  // Of the second in which training ended, the order of the works is lost: these belong before it.
+  const bool of_steps = span.stretches > 1 && (is_step_work(work) || work == Work::input) &&
+                        span.from_s < input_.time.end_s + kWindow_s;
+  if (middle_s > input_.time.end_s && !of_steps) {
     const double saved_s = work == Work::python || work == Work::none
                                ? overlap_s(input_.time.checkpoints, span.from_s, span.to_s)
                                : 0;
     out.push_back({LedgerClass::checkpoint, saved_s, {}});
-    out.push_back({LedgerClass::teardown, length_s - saved_s, std::string(to_string(work))});
+    out.push_back({LedgerClass::teardown, seconds - saved_s, std::string(to_string(work))});
     return;
   }
   if (work == Work::stopped) return all(LedgerClass::host, "stopped by a signal");
@@ -421,17 +318,13 @@ void Splitter::note(const RankWork& rank, const WorkSpan& span, bool evaluates,
   auto slot = static_cast<std::size_t>(std::upper_bound(edges.begin(), edges.end(), span.from_s) -
                                        edges.begin());
   slot = slot == 0 ? 0 : slot - 1;
-  // An instant between two samples is known to a twelfth of their distance squared; a stretch that
-  // one sample stands for may as well have been twice as long or nothing.
-  const double edge_variance = rank.gap_s * rank.gap_s / 12;
-  const double variance = span.samples == 1 ? rank.gap_s * rank.gap_s / 2 : 2 * edge_variance;
   std::vector<Given> given;
   for (; slot < slices.size() && edges[slot] < span.to_s; ++slot) {
     const WorkSpan part = cut(span, edges[slot], edges[slot + 1]);
     if (!(part.length_s() > 0)) continue;
     given.clear();
-    if (evaluates && part.from_s >= input_.time.begin_s && part.to_s <= input_.time.end_s) {
-      given.push_back({LedgerClass::evaluation, part.length_s(), "forward passes alone"});
+    if (evaluates && part.from_s >= input_.time.begin_s) {
+      given.push_back({LedgerClass::evaluation, part.seconds(), "forward passes alone"});
     } else {
       give(part, rank, given);
     }
@@ -440,8 +333,8 @@ void Splitter::note(const RankWork& rank, const WorkSpan& span, bool evaluates,
       if (!(one.seconds > 0)) continue;
       slice.of(one.cls) += one.seconds;
       slice.variance[static_cast<std::size_t>(one.cls)] +=
-          variance * part.length_s() / span.length_s() *
-          std::min(1.0, one.seconds / part.length_s());
+          span.variance * part.length_s() / span.length_s() *
+          std::min(1.0, one.seconds / part.seconds());
       split.parts[one.cls][one.part] += one.seconds;
     }
     if (part.from_s >= input_.time.begin_s && part.to_s <= input_.time.end_s) {
@@ -512,8 +405,9 @@ WorkLedger Splitter::run() {
     auto& own = slices.emplace_back(edges.size() - 1);
     WorkSplit& split = ledger.ranks.emplace_back();
     const auto callers = input_.seen->callers.find(rank.host);
+    static const CallPaths kNone;
     const auto lone =
-        lone_forwards(rank, callers == input_.seen->callers.end() ? CallPaths() : callers->second);
+        lone_forwards(rank, callers == input_.seen->callers.end() ? kNone : callers->second);
     for (std::size_t i = 0; i < rank.spans.size(); ++i) {
       note(rank, rank.spans[i], lone[i], edges, own, split);
     }

@@ -59,6 +59,12 @@ constexpr Work work_of(std::string_view name) {
   return Work::python;
 }
 
+/// The arithmetic of a step.
+constexpr bool is_step_work(Work work) {
+  return work == Work::forward || work == Work::backward || work == Work::optimizer ||
+         work == Work::transfer || work == Work::device;
+}
+
 using CallPaths = std::map<std::int64_t, std::string>;  // by stack
 
 /// A stretch of one kind of work of one rank's main thread; durations in seconds. Small: hours of
@@ -67,19 +73,25 @@ struct WorkSpan {
   double from_s = 0, to_s = 0;
   float running_s = 0, queued_s = 0;  // on a CPU; waiting for one
   float asleep_s = 0;                 // neither
+  float weight = 1;                   // seconds that a second of it stands for (settle_states)
+  float variance = 0;                 // of its seconds
   std::int32_t stack = 0;
-  std::uint16_t samples = 0;
+  std::uint16_t samples = 0, stretches = 0;  // 0: not recorded
   Work work = Work::none;
   bool scheduled = false;  // whether the scheduler's figures above are known
   [[nodiscard]] double length_s() const { return to_s - from_s; }
+  [[nodiscard]] double seconds() const { return weight * length_s(); }
 };
 
 struct RankWork {
   int rank = 0;
   std::string host = {};
-  std::vector<WorkSpan> spans = {};            // in order, not overlapping
-  double gap_s = 0;                            // usual distance of samples
-  double asleep_s = 0, seen_asleep_s = 0;      // by the scheduler; by the states of the samples
+  std::vector<WorkSpan> spans = {};  // in order, not overlapping
+  double gap_s = 0;                  // usual distance of samples
+  // Of each span, as recorded (settle.h): the share that it slept by the states of its samples, -1
+  // where they are not known; its seconds on a CPU and in a run queue, which may be of its
+  // neighbours.
+  std::vector<float> seen_asleep = {}, used_s = {};
   std::int64_t first_line = 0, last_line = 0;  // of the table
 };
 

@@ -65,13 +65,31 @@ struct Sched {
   double running_s = 0, queued_s = 0;
 };
 
+struct Stack {
+  std::int64_t id = 0;   // in profile/HOST.frames.csv; 0: too many are known already
+  std::size_t path = 0;  // see path_of
+};
+
+/// From where torch was called, as a hash: a forward pass of an evaluation is not one of a step,
+/// and spans of the two are kept apart. 0 for all other works.
+std::size_t path_of(std::string_view work, std::string_view folded_frames) {
+  if (work != "forward") return 0;
+  return std::hash<std::string_view>{}(folded_frames.substr(0, folded_frames.find(";torch/")));
+}
+
 /// What one sample stands for: from halfway to the one before to halfway to the one after.
 struct Cell {
   double t_s = 0;
   std::string_view work = {};
-  std::int64_t stack = 0;
+  Stack stack = {};
   std::optional<Sched> used = {};  // since the sample before
   bool asleep = false;             // at the moment of the sample
+};
+
+/// A span while it is built.
+struct OpenSpan {
+  StackSpan row = {};
+  std::size_t path = 0;
 };
 
 struct Watched {
@@ -87,11 +105,11 @@ struct Watched {
   std::optional<double> seen_before_s = {};
   std::optional<Cell> open = {};  // waits for its successor, which says where it ends
   double open_from_s = 0;
-  std::optional<StackSpan> span = {};
+  std::optional<OpenSpan> span = {};
   std::vector<std::int64_t> span_stacks = {};
-  std::int64_t torn_before = 0;        // since the last good sample
-  std::vector<StackSpan> second = {};  // spans that are closed but not handed over
-  std::unordered_map<std::size_t, std::int64_t> stack_of_hash = {};
+  std::int64_t torn_before = 0;       // since the last good sample
+  std::vector<OpenSpan> second = {};  // spans that are closed but not handed over
+  std::unordered_map<std::size_t, Stack> stack_of_hash = {};
 };
 
 std::int64_t commonest(std::vector<std::int64_t>& ids) {
@@ -129,7 +147,7 @@ struct StackWatch::State {
   std::atomic<std::int64_t> samples = 0, torn = 0;
   // The thread's own.
   std::map<int, Watched> processes;
-  std::map<std::string, std::int64_t> stack_ids;
+  std::map<std::string, Stack> stack_ids;
   std::map<std::pair<int, std::int64_t>, std::int64_t> counts;
   double counted_from_s = 0;
   std::mt19937 random{std::random_device{}()};
@@ -144,7 +162,7 @@ struct StackWatch::State {
   bool attach(Watched& process, double t_s);
   std::optional<Sched> sched_of(Watched& process);
   char state_of(Watched& process);
-  std::int64_t id_of(Watched& process, std::string_view work, double t_s);
+  Stack stack_of(Watched& process, std::string_view work, double t_s);
   void add(Watched& process, Cell cell);
   void close_cell(Watched& process, double until_s, const std::optional<Sched>& later);
   void close_span(Watched& process);
@@ -194,7 +212,7 @@ bool StackWatch::State::attach(Watched& process, double t_s) {
   return false;
 }
 
-std::int64_t StackWatch::State::id_of(Watched& process, std::string_view work, double t_s) {
+Stack StackWatch::State::stack_of(Watched& process, std::string_view work, double t_s) {
   std::size_t hash = 0;
   for (const auto& frame : frames) {
     hash = hash * 1099511628211ULL + std::hash<const void*>{}(frame.code);
@@ -205,11 +223,13 @@ std::int64_t StackWatch::State::id_of(Watched& process, std::string_view work, d
   std::string text = std::string(work) + '\n' + folded(frames);
   auto place = stack_ids.find(text);
   if (place == stack_ids.end()) {
-    if (stack_ids.size() >= kMostStacks) return 0;
-    const auto id = static_cast<std::int64_t>(stack_ids.size()) + 1;
-    fresh.frames.push_back(
-        StackFrames{t_s, id, std::string(work), text.substr(text.find('\n') + 1)});
-    place = stack_ids.emplace(std::move(text), id).first;
+    const std::string frames_text = text.substr(text.find('\n') + 1);
+    Stack stack;
+    stack.path = path_of(work, frames_text);
+    if (stack_ids.size() >= kMostStacks) return stack;
+    stack.id = static_cast<std::int64_t>(stack_ids.size()) + 1;
+    fresh.frames.push_back(StackFrames{t_s, stack.id, std::string(work), frames_text});
+    place = stack_ids.emplace(std::move(text), stack).first;
   }
   if (process.stack_of_hash.size() < kMostStacks)
     process.stack_of_hash.emplace(hash, place->second);
@@ -248,8 +268,8 @@ void StackWatch::State::look(Watched& process) {
   if (state == 'T' || state == 't') cell.work = "stopped";
   process.sched_before = sched;
   if (cell.work == "profiler") profiled = true;
-  cell.stack = id_of(process, cell.work, t_s);
-  ++counts[{process.pid, cell.stack}];
+  cell.stack = stack_of(process, cell.work, t_s);
+  ++counts[{process.pid, cell.stack.id}];
   add(process, cell);
 }
 
@@ -259,25 +279,27 @@ void StackWatch::State::look(Watched& process) {
 void StackWatch::State::close_cell(Watched& process, double until_s,
                                    const std::optional<Sched>& later) {
   const Cell& cell = *process.open;
-  StackSpan* span = process.span ? &*process.span : nullptr;
-  if (span != nullptr && (span->work != cell.work || span->t_end_s - span->t_s >= kSpan_s)) {
+  const auto& open = process.span;
+  if (open && (open->row.work != cell.work || open->path != cell.stack.path ||
+               open->row.t_end_s - open->row.t_s >= kSpan_s)) {
     close_span(process);
-    span = nullptr;
   }
-  if (span == nullptr) {
-    process.span.emplace();
-    span = &*process.span;
-    span->t_s = process.open_from_s;
-    span->pid = process.pid;
-    span->work = std::string(cell.work);
+  if (!process.span) {
+    StackSpan first;
+    first.t_s = process.open_from_s;
+    first.pid = process.pid;
+    first.work = std::string(cell.work);
+    first.stretches = 1;
+    process.span = OpenSpan{std::move(first), cell.stack.path};
     process.span_stacks.clear();
   }
+  StackSpan* const span = &process.span->row;
   span->t_end_s = until_s;
   ++span->samples;
   span->asleep = span->asleep.value_or(0) + (cell.asleep ? 1 : 0);
   span->torn += process.torn_before;
   process.torn_before = 0;
-  process.span_stacks.push_back(cell.stack);
+  process.span_stacks.push_back(cell.stack.id);
   for (const auto& half : {cell.used, later}) {
     if (!half) continue;
     span->running_s = span->running_s.value_or(0) + half->running_s / 2;
@@ -298,51 +320,56 @@ void StackWatch::State::add(Watched& process, Cell cell) {
 
 void StackWatch::State::close_span(Watched& process) {
   if (!process.span) return;
-  process.span->role = process.role;  // known better by now than when the span began
-  process.span->rank = process.rank;
-  process.span->stack = commonest(process.span_stacks);
+  StackSpan& row = process.span->row;
+  row.role = process.role;  // known better by now than when the span began
+  row.rank = process.rank;
+  row.stack = commonest(process.span_stacks);
   process.second.push_back(std::move(*process.span));
   process.span.reset();
-  if (process.second.back().t_end_s - process.second.front().t_s >= kSpan_s) hand_second(process);
+  const auto& second = process.second;
+  if (second.back().row.t_end_s - second.front().row.t_s >= kSpan_s) hand_second(process);
 }
 
 /// Steps shorter than some samples make a span of nearly each: such a second is kept as one span a
-/// work, in the order in which they came first.
+/// work and path, in the order in which they came first.
 void StackWatch::State::hand_second(Watched& process) {
   auto& spans = process.second;
   if (spans.size() > kMostSpans) {
-    std::vector<StackSpan> merged;
+    std::vector<OpenSpan> merged;
     for (auto& span : spans) {
-      const auto same = std::find_if(merged.begin(), merged.end(), [&](const StackSpan& other) {
-        return other.work == span.work;
+      const StackSpan& row = span.row;
+      const auto place = std::find_if(merged.begin(), merged.end(), [&](const OpenSpan& other) {
+        return other.row.work == row.work && other.path == span.path;
       });
-      if (same == merged.end()) {
+      if (place == merged.end()) {
         merged.push_back(std::move(span));
         continue;
       }
-      same->t_end_s += span.t_end_s - span.t_s;
-      same->samples += span.samples;
-      same->torn += span.torn;
-      same->asleep = same->asleep.value_or(0) + span.asleep.value_or(0);
-      if (span.running_s) same->running_s = same->running_s.value_or(0) + *span.running_s;
-      if (span.queued_s) same->queued_s = same->queued_s.value_or(0) + *span.queued_s;
+      StackSpan& same = place->row;
+      same.t_end_s += row.t_end_s - row.t_s;
+      same.samples += row.samples;
+      same.torn += row.torn;
+      same.stretches = same.stretches.value_or(1) + row.stretches.value_or(1);
+      same.asleep = same.asleep.value_or(0) + row.asleep.value_or(0);
+      if (row.running_s) same.running_s = same.running_s.value_or(0) + *row.running_s;
+      if (row.queued_s) same.queued_s = same.queued_s.value_or(0) + *row.queued_s;
     }
-    double t_s = merged.front().t_s;
+    double t_s = merged.front().row.t_s;
     for (auto& span : merged) {
-      const double lasts_s = span.t_end_s - span.t_s;
-      span.t_s = t_s;
-      span.t_end_s = t_s += lasts_s;
+      const double lasts_s = span.row.t_end_s - span.row.t_s;
+      span.row.t_s = t_s;
+      span.row.t_end_s = t_s += lasts_s;
     }
     spans = std::move(merged);
   }
   // A tenth of a millisecond: the clock of what is sampled is no finer.
   const auto rounded = [](double seconds) { return std::round(seconds * 1e4) / 1e4; };
-  for (auto& span : spans) {
-    span.t_s = rounded(span.t_s);
-    span.t_end_s = rounded(span.t_end_s);
-    if (span.running_s) span.running_s = rounded(*span.running_s);
-    if (span.queued_s) span.queued_s = rounded(*span.queued_s);
-    fresh.spans.push_back(std::move(span));
+  for (auto& [row, path] : spans) {
+    row.t_s = rounded(row.t_s);
+    row.t_end_s = rounded(row.t_end_s);
+    if (row.running_s) row.running_s = rounded(*row.running_s);
+    if (row.queued_s) row.queued_s = rounded(*row.queued_s);
+    fresh.spans.push_back(std::move(row));
   }
   spans.clear();
 }

@@ -282,10 +282,11 @@ constexpr std::array kSelfColumns = {
 };
 
 constexpr std::array kStackSpanColumns = {
-    RW_COLUMN(StackSpan, t_s),      RW_COLUMN(StackSpan, t_end_s), RW_COLUMN(StackSpan, pid),
-    RW_COLUMN(StackSpan, role),     RW_COLUMN(StackSpan, rank),    RW_COLUMN(StackSpan, work),
-    RW_COLUMN(StackSpan, samples),  RW_COLUMN(StackSpan, torn),    RW_COLUMN(StackSpan, running_s),
-    RW_COLUMN(StackSpan, queued_s), RW_COLUMN(StackSpan, stack),   RW_COLUMN(StackSpan, asleep),
+    RW_COLUMN(StackSpan, t_s),       RW_COLUMN(StackSpan, t_end_s), RW_COLUMN(StackSpan, pid),
+    RW_COLUMN(StackSpan, role),      RW_COLUMN(StackSpan, rank),    RW_COLUMN(StackSpan, work),
+    RW_COLUMN(StackSpan, samples),   RW_COLUMN(StackSpan, torn),    RW_COLUMN(StackSpan, running_s),
+    RW_COLUMN(StackSpan, queued_s),  RW_COLUMN(StackSpan, stack),   RW_COLUMN(StackSpan, asleep),
+    RW_COLUMN(StackSpan, stretches),
 };
 
 constexpr std::array kStackFramesColumns = {

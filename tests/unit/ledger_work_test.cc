@@ -437,6 +437,128 @@ TEST(LedgerWork, TracesOfADeviceSplitItsTime) {
   EXPECT_EQ(ledger.bottleneck.cls, LedgerClass::sync);
 }
 
+/// Seconds of short steps, as the recorder keeps them: one span a work and path.
+struct Piece {
+  std::string work = {};
+  double lasts_s = 0;
+  std::int64_t stack = 1;
+  std::int64_t samples = 1, asleep = 0;
+  double running_s = 0;
+};
+double add_pieces(Maker& run, double t_s, const std::vector<Piece>& pieces) {
+  for (const Piece& piece : pieces) {
+    StackSpan span;
+    span.t_s = t_s;
+    span.t_end_s = t_s += piece.lasts_s;
+    span.pid = 100;
+    span.role = "rank";
+    span.rank = 0;
+    span.work = piece.work;
+    span.samples = span.stretches.emplace(piece.samples);
+    span.asleep = piece.asleep;
+    span.running_s = piece.running_s;
+    span.queued_s = 0;
+    span.stack = piece.stack;
+    run.writer().append(run.info.host, span);
+  }
+  return t_s;
+}
+
+TEST(LedgerWork, TheSchedulersSleepSharpensAWaitForData) {
+  // Twenty samples a second; 0.3 s of it the loop waits, asleep. The samples saw it in 4 to 8.
+  Folder folder;
+  Maker run(folder.path(), "waits");
+  run.host(120);
+  double t_s = 0;
+  std::vector<double> ends_s;
+  for (int second = 0; second < 100; ++second) {
+    const std::int64_t seen = second % 2 == 0 ? 8 : 5;  // by chance too many: 0.325 s a second
+    const double input_s = 0.05 * static_cast<double>(seen), rest_s = 1 - input_s;
+    t_s = add_pieces(run, t_s,
+                     {{"input", input_s, 1, seen, seen, 0.1},
+                      {"forward", 0.4 * rest_s, 2, 5, 0, 0.2},
+                      {"backward", 0.6 * rest_s, 3, 20 - 5 - seen, 0, 0.4}});
+    ends_s.push_back(t_s);
+  }
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(t_s));
+  const LedgerRow& input = *row_of(ledger.rows, LedgerClass::input);
+  EXPECT_NEAR(*input.seconds, 30, 0.5);
+  EXPECT_LT(*input.high_s - *input.low_s, 4);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::compute), 70, 0.7);
+}
+
+TEST(LedgerWork, ShortStretchesAreKnownByTheirNumber) {
+  // Work that never sleeps: the scheduler says nothing of it, and each stretch is one sample.
+  Folder folder;
+  Maker run(folder.path(), "busy");
+  run.host(120);
+  double t_s = 0;
+  std::vector<double> ends_s;
+  for (int second = 0; second < 100; ++second) {
+    t_s = add_pieces(run, t_s,
+                     {{"input", 0.3, 1, 6, 0, 0.3},
+                      {"forward", 0.3, 2, 6, 0, 0.3},
+                      {"backward", 0.4, 3, 8, 0, 0.4}});
+    ends_s.push_back(t_s);
+  }
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(t_s));
+  const LedgerRow& input = *row_of(ledger.rows, LedgerClass::input);
+  EXPECT_NEAR(*input.seconds, 30, 0.1);
+  // 600 stretches of half a distance squared: 0.87 s, and 2 % beside it.
+  EXPECT_NEAR((*input.high_s - *input.low_s) / 2, 1.96 * std::hypot(0.87, 0.6), 0.2);
+}
+
+TEST(LedgerWork, ForwardPassesOfAnotherCallerAreAnEvaluation) {
+  for (const bool has_backward : {false, true}) {
+    Folder folder;
+    Maker run(folder.path(), has_backward ? "phases" : "checks");
+    run.host(120);
+    for (const auto& [id, caller] :
+         {std::pair(2, "train.py:main"), std::pair(4, "train.py:check")}) {
+      StackFrames frames;
+      frames.stack = id;
+      frames.work = "forward";
+      frames.frames = std::string(caller) + ";torch/nn/modules/module.py:_call_impl";
+      run.writer().append(run.info.host, frames);
+    }
+    double t_s = 0;
+    std::vector<double> ends_s;
+    for (int second = 0; second < 100; ++second) {
+      std::vector<Piece> pieces = {{"forward", 0.4, 2, 8, 0, 0.4},
+                                   {"backward", 0.6, 3, 12, 0, 0.6}};
+      if (second % 20 == 19) {
+        pieces = {{"forward", 0.2, 2, 4, 0, 0.2},
+                  {"forward", has_backward ? 0.2 : 0.5, 4, 10, 0, 0.5},
+                  {"backward", has_backward ? 0.6 : 0.3, 3, 6, 0, 0.3}};
+      }
+      t_s = add_pieces(run, t_s, pieces);
+      ends_s.push_back(t_s);
+    }
+    log_steps(run, ends_s);
+    const Ledger ledger = ledger_of(run.finish(t_s));
+    EXPECT_NEAR(seconds(ledger, LedgerClass::evaluation), has_backward ? 0 : 2.5, 0.01);
+  }
+}
+
+TEST(LedgerWork, AnEvaluationBehindTheLastStepIsNoTeardown) {
+  Folder folder;
+  Maker run(folder.path(), "last");
+  run.host(60);
+  Thread rank(run, 0);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 20; ++step) {
+    rank.does("forward", 0.5).does("backward", 1).does("optimizer", 0.2);
+    ends_s.push_back(rank.now_s());
+  }
+  log_steps(run, ends_s);
+  rank.does("forward", 12).does("none", 1);
+  const Ledger ledger = ledger_of(run.finish(rank.now_s()));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::evaluation), 12, 0.1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::teardown), 1, 0.1);
+}
+
 TEST(LedgerWork, HostileSpansNeverBreakTheSum) {
   std::mt19937 random(7);
   const std::vector<std::string> works = {"input",    "forward",    "backward", "optimizer",
