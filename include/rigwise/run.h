@@ -256,6 +256,23 @@ struct TraceWindow {
   std::string file = {};           // the trace it came from: "profile/trace-4127-1.json"
 };
 
+/// What the NCCL plug-in saw of one process, all processes of the host read together at the run's
+/// end (profile/nccl.csv). Seconds lie inside `observed_s`, the sum of the plug-in's windows with
+/// times; they are the GPU's, whether or not it computed meanwhile.
+struct NcclSeconds {
+  double t_s = 0, t_end_s = 0;  // first and last window
+  std::string host = {};
+  int pid = 0;
+  std::optional<int> rank = {};  // on the largest communicator
+  double observed_s = 0;
+  double communication_s = 0;  // in collectives
+  double waiting_s = 0;        // of that: until the last rank had come
+  double late_s = 0;           // what the others waited for this one, the last to come
+  std::int64_t matched = 0;    // collectives seen of all ranks
+  std::int64_t last = 0;       // of these: it came last
+  std::string file = {};       // "profile/nccl-host-a-4127.bin"
+};
+
 /// A figure that has no other place (evidence.csv): sizes of folders, ping times, link rates, what
 /// iostat printed.
 struct Observation {
@@ -452,6 +469,7 @@ Result<Rows<StackSpan>> read_stacks(const Run& run, const std::string& host);
 Result<Rows<StackFrames>> read_stack_frames(const Run& run, const std::string& host);
 Result<Rows<StackCount>> read_stack_counts(const Run& run, const std::string& host);
 Result<Rows<TraceWindow>> read_trace_windows(const Run& run);
+Result<Rows<NcclSeconds>> read_nccl_seconds(const Run& run);
 
 /// Walks a table of many hours row by row without keeping it. Only the named columns are filled in
 /// (names as in the file); `line` is the row's 1-based line. Bad rows are passed over; the walk
@@ -605,6 +623,7 @@ class RunWriter {
   void append(const std::string& host, const StackFrames& row);
   void append(const std::string& host, const StackCount& row);
   void append(const TraceWindow& row);
+  void append(const NcclSeconds& row);
 
   Status write(const Environment& environment);
   Status write(const Rig& rig);

@@ -44,11 +44,36 @@ void see_utilisation(const Run& run, const Stretch& steps, DeviceSeen& seen) {
   }
 }
 
+NcclSeen see_nccl(const Run& run, const Stretch& steps) {
+  NcclSeen seen;
+  const auto rows = read_nccl_seconds(run);
+  if (!rows.ok()) return seen;
+  const auto sane = [](double value) { return std::isfinite(value) && value >= 0; };
+  for (const NcclSeconds& row : rows->rows) {
+    const bool inside = row.t_s < steps.to_s && row.t_end_s > steps.from_s;
+    if (!inside || !sane(row.observed_s) || row.observed_s <= 0 || !sane(row.communication_s))
+      continue;
+    seen.observed_s += row.observed_s;
+    seen.communication_s += std::min(row.communication_s, row.observed_s);
+    if (seen.file.empty()) seen.file = row.file;
+    if (!row.rank || row.matched <= 0 || row.last < 0 || !sane(row.late_s)) continue;
+    const double late_frac = std::min(1.0, row.late_s / row.observed_s);
+    if (late_frac <= seen.late_frac) continue;
+    seen.last_rank = row.rank;
+    seen.late_frac = late_frac;
+    seen.last = std::min(row.last, row.matched);
+    seen.matched = row.matched;
+    seen.file = row.file;
+  }
+  return seen;
+}
+
 }  // namespace
 
 DeviceSeen see_devices(const Run& run, const Stretch& steps) {
   DeviceSeen seen;
   see_utilisation(run, steps, seen);
+  seen.nccl = see_nccl(run, steps);
   const auto windows = read_trace_windows(run);
   if (!windows.ok()) return seen;
   for (const auto& window : windows->rows) {
@@ -108,11 +133,19 @@ void give_to_device(WorkSplit& split, const DeviceSeen& seen, bool several) {
     take(LedgerClass::host, launch_s, kWindow_sd * launch_s / root, "kernels launched too late");
     return;
   }
+  // NCCL says how long its kernels ran, not what the device computed meanwhile: all of it may be
+  // exposed, or none.
+  if (several) {
+    const double communication_s = steps_s * seen.nccl.share();
+    take(LedgerClass::sync, communication_s / 2, communication_s / 2 / 1.96,
+         "in NCCL, some of it beside compute");
+    return;
+  }
   // Without a trace: what the device idled while nothing else explains it. That the main thread was
   // too slow is then the likeliest reason, and no more than that.
   const double idle_s = seen.idle_s - exposed_s - split.of(LedgerClass::checkpoint).seconds -
                         split.of(LedgerClass::evaluation).seconds;
-  if (!several) take(LedgerClass::host, idle_s, idle_s / 2, "the device idled");
+  take(LedgerClass::host, idle_s, idle_s / 2, "the device idled");
 }
 
 }  // namespace rigwise

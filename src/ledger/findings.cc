@@ -152,6 +152,19 @@ void clocks_held(const FindingInput& input, Findings& out) {
               {held.evidence}));
 }
 
+void rank_straggles(const FindingInput& input, Findings& out) {
+  if (!input.straggler) return;
+  const Straggler& one = *input.straggler;
+  if (!(one.steps_s > 0) || one.waited_s < ledger_rule("rank-straggles").limit * one.steps_s)
+    return;
+  out.push_back(
+      finding("rank-straggles", Severity::warning,
+              fmt::format("The other ranks waited {} of {} for rank {}{}{}.",
+                          format_duration(one.waited_s), format_duration(one.steps_s), one.rank,
+                          one.with.empty() ? "" : ", which had more of ", one.with),
+              {one.evidence}));
+}
+
 void disk_nearly_full(const FindingInput& input, Findings& out) {
   constexpr double kLeastShare = 0.05;
   for (const auto& view : input.file_systems) {
@@ -226,6 +239,7 @@ std::vector<Finding> ledger_findings(const FindingInput& input) {
   output_buffered(input, out);
   other_programs(input, out);
   clocks_held(input, out);
+  rank_straggles(input, out);
   disk_nearly_full(input, out);
   checkpoint_torn(input, out);
   clock_jumped(input, out);

@@ -6,6 +6,7 @@
 #include "ledger/machine.h"
 #include "ledger/split.h"
 #include "ledger/steps.h"
+#include "ledger/straggler.h"
 #include "rigwise/ledger.h"
 
 namespace rigwise {
@@ -28,6 +29,7 @@ struct FindingInput {
   std::vector<FileSystemView> file_systems = {};
   double largest_checkpoint_bytes = 0;
   TornCheckpoints torn = {};
+  std::optional<Straggler> straggler = {};
   std::int64_t bad_rows = 0;  // of steps.csv and events.csv
 };
 

@@ -319,13 +319,25 @@ LedgerRow sync_row(const Facts& facts, const Whose& whose) {
     return zero(LedgerClass::sync, How::derived, "one rank trained: nobody to wait for",
                 {Evidence{"", "run.json", std::nullopt, std::nullopt, "ranks_trained"}});
   }
+  const NcclSeen& nccl = facts.device.nccl;
   if (whose.split != nullptr && facts.device.worked && facts.device.windows == 0 &&
-      whose.split->of(LedgerClass::sync).seconds < 0.1) {
+      nccl.observed_s <= 0 && whose.split->of(LedgerClass::sync).seconds < 0.1) {
     return not_known(LedgerClass::sync,
                      "what GPUs exchange is not seen: its seconds are in compute",
                      "a short trace (not with --profile none), or the NCCL plug-in");
   }
-  if (whose.split != nullptr) return sync_row_of(work_rows_input(facts, whose));
+  if (whose.split != nullptr) {
+    LedgerRow row = sync_row_of(work_rows_input(facts, whose));
+    if (!facts.device.worked || nccl.observed_s <= 0) return row;
+    row.evidence.push_back(
+        Evidence{"", "profile/nccl.csv", std::nullopt, std::nullopt, "NCCL's collectives"});
+    row.note += fmt::format("; NCCL was at work {} of the time", format_share(nccl.share()));
+    if (facts.device.windows == 0) {
+      row.how = How::derived;
+      row.would_measure = "a short trace (not with --profile none) says how much compute hid";
+    }
+    return row;
+  }
   return not_known(LedgerClass::sync, std::string(kInCompute),
                    "stack samples of every rank, or a short trace of the collectives");
 }
@@ -623,6 +635,7 @@ Result<Ledger> make_ledger(const Run& run) {
   }
   input.largest_checkpoint_bytes = facts.largest_save_bytes;
   input.torn = facts.torn;
+  input.straggler = straggler_of(facts);
   input.bad_rows = facts.step_rows.bad_rows + facts.events.bad_rows;
   ledger.findings = ledger_findings(input);
   return ledger;

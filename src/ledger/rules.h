@@ -10,7 +10,7 @@
 
 namespace rigwise {
 
-inline constexpr int kLedgerRulesVersion = 2;
+inline constexpr int kLedgerRulesVersion = 3;
 
 struct Rule {
   std::string_view id;         // "bottleneck-checkpoint", "clocks-held"

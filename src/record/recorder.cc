@@ -24,6 +24,7 @@
 #include "record/facts.h"
 #include "record/keeper.h"
 #include "record/log_tail.h"
+#include "record/nccl_table.h"
 #include "record/profile_windows.h"
 #include "record/ranks.h"
 #include "record/secrets.h"
@@ -42,6 +43,7 @@ constexpr double kSlowEvery_s = 10;
 constexpr double kSoftwareWait_s = 2;  // at the end, for a helper that has not written env/ yet
 constexpr std::size_t kLogPerTick = std::size_t{8} << 20;
 constexpr double kLogAtEnd_s = 10;  // for reading what is left of the log
+constexpr double kNcclAtEnd_s = 10;
 
 std::string first_line(const char* path) {
   auto text = read_file(path, 4096);
@@ -645,6 +647,9 @@ void Recorder::finish() {
   stacks_->stop();
   note_stacks();
   windows_.finish(now_s(), *writer_);
+  if (auto why = write_nccl_table(*writer_, kNcclAtEnd_s); !why.empty()) {
+    info_.missing.push_back(std::move(why));
+  }
   for (Event& event : watch_->finish(now_s(), true)) note_event(std::move(event));
   const double deadline_s = now_s() + kSoftwareWait_s;
   while (!background_.take() && !background_.gpus() && now_s() < deadline_s) {

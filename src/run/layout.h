@@ -33,6 +33,7 @@ inline constexpr std::string_view kRigFolder = "rig";
 inline constexpr std::string_view kProfileFolder = "profile";
 /// In the profile folder: one file a process that used NCCL, "nccl-HOST-PID.bin".
 inline constexpr std::string_view kNcclFiles = "nccl-";
+inline constexpr std::string_view kNcclSeconds = "profile/nccl.csv";
 inline constexpr std::string_view kTraceWindows = "profile/windows.csv";
 
 /// "log/out.log" of stream "out".

@@ -193,6 +193,9 @@ Result<Rows<StackCount>> read_stack_counts(const Run& run, const std::string& ho
 Result<Rows<TraceWindow>> read_trace_windows(const Run& run) {
   return read_table<TraceWindow>(run, std::string(layout::kTraceWindows));
 }
+Result<Rows<NcclSeconds>> read_nccl_seconds(const Run& run) {
+  return read_table<NcclSeconds>(run, std::string(layout::kNcclSeconds));
+}
 Result<Rows<Observation>> read_evidence(const Run& run) {
   return read_table<Observation>(run, std::string(layout::kEvidence));
 }

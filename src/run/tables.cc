@@ -321,6 +321,21 @@ constexpr std::array kTraceWindowColumns = {
     RW_COLUMN(TraceWindow, file),
 };
 
+constexpr std::array kNcclSecondsColumns = {
+    RW_COLUMN(NcclSeconds, t_s),
+    RW_COLUMN(NcclSeconds, t_end_s),
+    RW_COLUMN(NcclSeconds, host),
+    RW_COLUMN(NcclSeconds, pid),
+    RW_COLUMN(NcclSeconds, rank),
+    RW_COLUMN(NcclSeconds, observed_s),
+    RW_COLUMN(NcclSeconds, communication_s),
+    RW_COLUMN(NcclSeconds, waiting_s),
+    RW_COLUMN(NcclSeconds, late_s),
+    RW_COLUMN(NcclSeconds, matched),
+    RW_COLUMN(NcclSeconds, last),
+    RW_COLUMN(NcclSeconds, file),
+};
+
 constexpr std::array kObservationColumns = {
     RW_COLUMN(Observation, line),     RW_COLUMN(Observation, t_s),
     RW_COLUMN(Observation, source),   RW_COLUMN(Observation, subject),
@@ -346,6 +361,7 @@ constexpr std::span<const Column<T>> columns() {
   if constexpr (std::is_same_v<T, StackFrames>) return kStackFramesColumns;
   if constexpr (std::is_same_v<T, StackCount>) return kStackCountColumns;
   if constexpr (std::is_same_v<T, TraceWindow>) return kTraceWindowColumns;
+  if constexpr (std::is_same_v<T, NcclSeconds>) return kNcclSecondsColumns;
   if constexpr (std::is_same_v<T, Observation>) return kObservationColumns;
   if constexpr (std::is_same_v<T, LogMark>) return kLogMarkColumns;
 }
@@ -467,6 +483,7 @@ RW_TABLE(StackSpan)
 RW_TABLE(StackFrames)
 RW_TABLE(StackCount)
 RW_TABLE(TraceWindow)
+RW_TABLE(NcclSeconds)
 RW_TABLE(Observation)
 RW_TABLE(LogMark)
 #undef RW_TABLE

@@ -244,6 +244,10 @@ void RunWriter::append(const TraceWindow& row) {
   append_row(std::string(layout::kTraceWindows), row);
 }
 
+void RunWriter::append(const NcclSeconds& row) {
+  append_row(std::string(layout::kNcclSeconds), row);
+}
+
 Status RunWriter::write(const Environment& environment) {
   return write_file_atomic(dir_ / layout::environment_file(environment.host), encode(environment));
 }

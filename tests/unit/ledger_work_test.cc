@@ -559,6 +559,84 @@ TEST(LedgerWork, AnEvaluationBehindTheLastStepIsNoTeardown) {
   EXPECT_NEAR(seconds(ledger, LedgerClass::teardown), 1, 0.1);
 }
 
+NcclSeconds nccl_row(int rank, double communication_s, double late_s, int last) {
+  NcclSeconds row;
+  row.t_s = 10;
+  row.t_end_s = 60;
+  row.pid = 100 + rank;
+  row.rank = rank;
+  row.observed_s = 2;
+  row.communication_s = communication_s;
+  row.late_s = late_s;
+  row.matched = 50;
+  row.last = last;
+  row.file = "profile/nccl-rig-" + std::to_string(row.pid) + ".bin";
+  return row;
+}
+
+bool has_finding(const Ledger& ledger, std::string_view id) {
+  return std::any_of(ledger.findings.begin(), ledger.findings.end(),
+                     [&](const Finding& one) { return one.id == id; });
+}
+
+TEST(LedgerWork, WithoutATraceNcclBoundsTheExchange) {
+  Folder folder;
+  Maker run(folder.path(), "nccl");
+  run.info.ranks_asked = run.info.ranks_trained = 2;
+  run.host(80);
+  Thread one(run, 0), other(run, 1);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 40; ++step) {
+    for (Thread* rank : {&one, &other}) {
+      rank->does("forward", 0.7).does("backward", 1.1).does("optimizer", 0.2);
+    }
+    ends_s.push_back(one.now_s());
+  }
+  log_steps(run, ends_s);
+  gpu(run, one.now_s(), 0.99);
+  run.writer().append(nccl_row(0, 0.8, 0.0, 5));
+  run.writer().append(nccl_row(1, 0.4, 0.5, 45));
+  const Ledger ledger = ledger_of(run.finish(one.now_s()));
+  // 0.6 of 2 s in NCCL: between none and all of 0.3 of the steps were exposed.
+  const LedgerRow& sync = *row_of(ledger.rows, LedgerClass::sync);
+  EXPECT_NEAR(*sync.seconds, 0.15 * 80, 0.5);
+  EXPECT_NEAR(*sync.low_s, 0, 0.5);
+  EXPECT_NEAR(*sync.high_s, 0.3 * 80, 1);
+  EXPECT_EQ(sync.how, How::derived);
+  EXPECT_FALSE(sync.would_measure.empty());
+  ASSERT_TRUE(has_finding(ledger, "rank-straggles"));
+  for (const Finding& one_of : ledger.findings) {
+    if (one_of.id != "rank-straggles") continue;
+    EXPECT_NE(one_of.claim.find("for rank 1"), std::string::npos) << one_of.claim;
+  }
+}
+
+TEST(LedgerWork, NamesTheRankThatOthersWaitFor) {
+  for (const bool slow : {true, false}) {
+    Folder folder;
+    Maker run(folder.path(), slow ? "slow" : "even");
+    run.info.ranks_asked = run.info.ranks_trained = 2;
+    run.host(80);
+    Thread one(run, 0), other(run, 1);
+    std::vector<double> ends_s;
+    for (int step = 0; step < 40; ++step) {
+      one.does("input", 0.1).does("forward", 0.5).does("backward", 0.5);
+      one.does("backward", slow ? 0.7 : 0.05, {1, 0}).does("optimizer", 0.2);
+      other.does("input", slow ? 0.8 : 0.15).does("forward", 0.5).does("backward", 0.5);
+      other.does("optimizer", 0.2);
+      ends_s.push_back(one.now_s());
+    }
+    log_steps(run, ends_s);
+    const Ledger ledger = ledger_of(run.finish(one.now_s()));
+    EXPECT_EQ(has_finding(ledger, "rank-straggles"), slow);
+    for (const Finding& found : ledger.findings) {
+      if (found.id != "rank-straggles") continue;
+      EXPECT_NE(found.claim.find("for rank 1, which had more of input"), std::string::npos)
+          << found.claim;
+    }
+  }
+}
+
 TEST(LedgerWork, HostileSpansNeverBreakTheSum) {
   std::mt19937 random(7);
   const std::vector<std::string> works = {"input",    "forward",    "backward", "optimizer",

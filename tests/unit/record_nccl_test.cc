@@ -1,4 +1,4 @@
-// Whether, and how, NCCL is told of our plug-in.
+// Whether, and how, NCCL is told of our plug-in, and what becomes of its files at the run's end.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -6,6 +6,9 @@
 #include <fstream>
 
 #include "record/nccl_environment.h"
+#include "record/nccl_table.h"
+#include "unit/ledger_made_run.h"
+#include "unit/nccl_made_file.h"
 
 namespace rigwise {
 namespace {
@@ -83,6 +86,50 @@ TEST_F(NcclEnvironment, TakesPathsAsTheyAre) {
   EXPECT_TRUE(nccl_environment(root_, {}, dir_ / "run", "/" + std::string(300, 'x')).empty());
   EXPECT_TRUE(nccl_environment(root_, {}, dir_ / "run", "").empty());
   EXPECT_TRUE(nccl_environment(root_, {}, dir_ / "no/such", "/p.so").empty());
+}
+
+// ------------------------------------------------------------------------- what it left behind
+
+class NcclTable : public testing::Test {
+ protected:
+  NcclTable() : maker_(folder_.path(), "nccl", 1'800'000'000) {
+    fs::create_directory(maker_.writer().dir() / "profile");
+  }
+  void put(int pid, const std::string& bytes) {
+    std::ofstream(maker_.writer().dir() / ("profile/nccl-ann-" + std::to_string(pid) + ".bin")) << bytes;
+  }
+
+  made::Folder folder_;
+  made::Maker maker_;
+};
+
+TEST_F(NcclTable, HoldsARowAProcess) {
+  const auto files = nccl_made::two_files(1);
+  put(100, files[0].text());
+  put(101, files[1].text());
+  EXPECT_EQ(write_nccl_table(maker_.writer(), 10), "");
+  const auto rows = read_nccl_seconds(maker_.finish(60));
+  ASSERT_TRUE(rows.ok());
+  ASSERT_EQ(rows->rows.size(), 2u);
+  const NcclSeconds &early = rows->rows[0], &late = rows->rows[1];
+  EXPECT_EQ(early.rank, 0);
+  EXPECT_EQ(early.pid, 100);
+  EXPECT_EQ(early.file, "profile/nccl-ann-100.bin");
+  EXPECT_NEAR(early.t_end_s - early.t_s, 2, 1e-6);
+  EXPECT_NEAR(early.communication_s, 19 * 0.040, 2e-3);
+  EXPECT_NEAR(early.waiting_s, 19 * 0.030, 2e-3);
+  EXPECT_NEAR(late.late_s, 19 * 0.030, 2e-3);
+  EXPECT_EQ(late.last, late.matched);
+}
+
+TEST_F(NcclTable, SaysWhatCouldNotBeRead) {
+  EXPECT_EQ(write_nccl_table(maker_.writer(), 10), "");  // no process used NCCL
+  EXPECT_FALSE(fs::exists(maker_.writer().dir() / "profile/nccl.csv"));
+  put(7, "no file of ours");
+  EXPECT_NE(write_nccl_table(maker_.writer(), 10).find("not all files"), std::string::npos);
+  put(100, nccl_made::two_files(1)[0].text());
+  EXPECT_NE(write_nccl_table(maker_.writer(), 10).find("not all files"), std::string::npos);
+  EXPECT_EQ(read_nccl_seconds(maker_.finish(60))->rows.size(), 1u);
 }
 
 }  // namespace
