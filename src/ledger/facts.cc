@@ -147,7 +147,7 @@ RankHeld with_main(RankHeld held, const RankWork& rank, const Stretch& steps) {
 void note_teams(const Facts& facts, const Stretch& steps, WorkLedger& worked) {
   const bool several = worked.ranks.size() > 1;
   const auto led = std::max_element(worked.critical_s.begin(), worked.critical_s.end());
-  for (const auto& held : see_held_ranks(*facts.run, steps)) {
+  for (const auto& held : see_held_ranks(*facts.run, steps, facts.numbers)) {
     for (std::size_t i = 0; i < facts.work.ranks.size(); ++i) {
       if (facts.work.ranks[i].rank != held.rank) continue;
       const RankHeld all = with_main(held, facts.work.ranks[i], steps);
@@ -167,7 +167,7 @@ void note_teams(const Facts& facts, const Stretch& steps, WorkLedger& worked) {
 /// Stack samples of every rank carry the rows where they cover the steps.
 void use_stacks(Facts& facts) {
   constexpr double kLeastCover = 0.6;
-  facts.work = see_work(*facts.run);
+  facts.work = see_work(*facts.run, facts.numbers);
   const auto trained = trained_by_stacks(facts.work);
   if (!trained) return;
   facts.device = see_devices(
@@ -226,13 +226,20 @@ void use_phases(Facts& facts) {
   PhasesInput input;
   input.rows = &facts.step_rows;
   input.time = timeline_of(facts, series);
-  input.held = see_held_ranks(*facts.run, facts.stretch);
-  const auto split = split_by_phases(input);
+  input.held = see_held_ranks(*facts.run, facts.stretch, facts.numbers);
+  auto split = split_by_phases(input);
   if (!split) return;
   facts.series = std::move(series);
   facts.stretch = {facts.series->begin_s, facts.series->end_s};
   facts.worked.emplace();
-  facts.worked->run = *split;
+  facts.worked->run = std::move(split->run);
+  for (auto& [number, rows] : split->ranks) {
+    RankWork& rank = facts.work.ranks.emplace_back();
+    rank.rank = number;
+    rank.host = facts.run->info.host;
+    facts.worked->ranks.push_back(std::move(rows));
+    facts.worked->critical_s.push_back(split->critical_s[number]);
+  }
   facts.by_phases = true;
 }
 
@@ -246,6 +253,7 @@ Result<Facts> gather_facts(const Run& run) {
   facts.unread_end = facts.unwatched_end || run.info.log_end_unread;
   facts.ended =
       (run.state == RunState::finished || run.info.ending.has_value()) && !facts.unread_end;
+  facts.numbers = rank_numbers(run);
   RW_TRY(facts.step_rows, read_steps(run));
   RW_TRY(facts.events, read_events(run));
   facts.seen = see_steps(facts.step_rows, facts.wall_s, run.info.untimed);
@@ -258,7 +266,8 @@ Result<Facts> gather_facts(const Run& run) {
   if (!facts.by_phases) use_stacks(facts);
   for (const auto& host : hosts_of(run)) {
     facts.hosts.push_back(see_host(run, host, facts.stretch));
-    for (auto& rank : see_ranks(run, host)) facts.ranks.push_back(std::move(rank));
+    for (auto& rank : see_ranks(run, host, facts.numbers[host]))
+      facts.ranks.push_back(std::move(rank));
   }
   facts.throttling = see_throttling(run, facts.stretch);
   return facts;

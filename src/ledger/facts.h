@@ -9,6 +9,7 @@
 #include "ledger/findings.h"
 #include "ledger/machine.h"
 #include "ledger/phases.h"
+#include "ledger/rank_numbers.h"
 #include "ledger/split.h"
 #include "ledger/steps.h"
 #include "ledger/work.h"
@@ -37,6 +38,7 @@ struct Facts {
   Evidence save_evidence = {}, evaluation_evidence = {};
   std::optional<double> train_end_s = {};
   std::vector<HostView> hosts = {};
+  RankNumbers numbers = {};
   std::vector<RankProcess> ranks = {};
   Throttling throttling = {};
   Stretch stretch = {};

@@ -544,8 +544,8 @@ std::vector<RankLedger> rank_ledgers(const Facts& facts, const std::vector<Ledge
     if (ledger.host.empty()) ledger.host = host;
     return ledger;
   };
-  for (const auto& process : facts.ranks) start(process.rank, process.host).rows = rows;
-  if (facts.worked && !facts.by_phases) {
+  for (const auto& process : facts.ranks) start(process.rank, process.host);
+  if (facts.worked) {
     const Split timeline = split_timeline(whole);
     for (std::size_t i = 0; i < facts.work.ranks.size(); ++i) {
       const RankWork& rank = facts.work.ranks[i];
@@ -564,14 +564,16 @@ std::vector<RankLedger> rank_ledgers(const Facts& facts, const std::vector<Ledge
     ledger.rows = rows_of(own, split_timeline(input));
     close_sum(ledger.rows, facts.wall_s);
   }
-  if (ranks.empty() && facts.run->info.ranks_trained == 1) {
-    start(0, facts.run->info.host).rows = rows;
+  if (facts.run->info.ranks_trained == 1) {  // its rows are the run's
+    if (ranks.empty()) start(0, facts.run->info.host);
+    if (ranks.size() == 1) ranks.begin()->second.rows = rows;
   }
   std::vector<RankLedger> list;
   for (auto& [rank, ledger] : ranks) {
     const auto process = std::find_if(facts.ranks.begin(), facts.ranks.end(),
                                       [&, r = rank](const RankProcess& p) { return p.rank == r; });
-    if (process != facts.ranks.end() && !ledger.rows.empty()) {
+    if (ledger.rows.empty()) continue;  // what it did is not told apart from the others
+    if (process != facts.ranks.end()) {
       ledger.rows.front().note =
           fmt::format("process seen from {}", format_duration(process->first_seen_s));
     }

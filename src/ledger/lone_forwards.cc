@@ -86,8 +86,13 @@ void find_long_stretches(const RankWork& rank, const CallPaths& paths, std::vect
     const bool surely =
         stretch->all_s >= kSurely_s && stretch->forward_s > kSurelyTimes * *middle_s;
     if (as_in_steps && !comes_again && !surely) continue;
-    std::fill(found.begin() + static_cast<std::ptrdiff_t>(stretch->from),
-              found.begin() + static_cast<std::ptrdiff_t>(stretch->to) + 1, true);
+    // A second that holds both keeps them apart by their callers.
+    for (std::size_t i = stretch->from; i <= stretch->to; ++i) {
+      const WorkSpan& span = rank.spans[i];
+      const bool of_step = !as_in_steps && span.work == Work::forward &&
+                           step_paths.contains(path_of(paths, span.stack));
+      if (!of_step) found[i] = true;
+    }
   }
 }
 

@@ -236,12 +236,14 @@ std::vector<FileSystemView> see_file_systems(const Run& run, const std::string& 
   return views;
 }
 
-std::vector<RankProcess> see_ranks(const Run& run, const std::string& host) {
+std::vector<RankProcess> see_ranks(const Run& run, const std::string& host,
+                                   const std::map<int, int>& numbers) {
   std::map<int, RankProcess> ranks;
-  (void)visit_proc(run, host, {"t_s", "role", "rank"}, [&](const ProcSample& sample, std::int64_t) {
-    if (sample.role != "rank" || !std::isfinite(sample.t_s)) return true;
-    const int rank = sample.rank.value_or(0);
-    if (rank < 0 || (ranks.size() >= 4096 && !ranks.contains(rank))) return true;
+  (void)visit_proc(run, host, {"t_s", "pid"}, [&](const ProcSample& sample, std::int64_t) {
+    const auto number = numbers.find(sample.pid);
+    if (number == numbers.end() || !std::isfinite(sample.t_s)) return true;
+    const int rank = number->second;
+    if (ranks.size() >= 4096 && !ranks.contains(rank)) return true;
     auto& process =
         ranks.try_emplace(rank, RankProcess{rank, host, sample.t_s, sample.t_s}).first->second;
     process.last_seen_s = sample.t_s;
@@ -339,14 +341,19 @@ class RankTrack {
 
 }  // namespace
 
-std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps) {
+std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps,
+                                     const RankNumbers& all_numbers) {
   std::map<int, RankTrack> tracks;
-  const ColumnNames columns = {"t_s",   "role",       "rank",       "run_delay_s",
-                               "cpu_s", "main_state", "main_cpu_s", "main_run_delay_s"};
+  const ColumnNames columns = {"t_s",        "pid",        "run_delay_s",     "cpu_s",
+                               "main_state", "main_cpu_s", "main_run_delay_s"};
   for (const auto& host : hosts_of(run)) {
+    const auto known = all_numbers.find(host);
+    if (known == all_numbers.end()) continue;
+    const auto& numbers = known->second;
     (void)visit_proc(run, host, columns, [&](const ProcSample& sample, std::int64_t) {
-      if (sample.role != "rank" || !std::isfinite(sample.t_s)) return true;
-      const int rank = sample.rank.value_or(0);
+      const auto number = numbers.find(sample.pid);
+      if (number == numbers.end() || !std::isfinite(sample.t_s)) return true;
+      const int rank = number->second;
       if (tracks.size() >= 4096 && !tracks.contains(rank)) return true;
       tracks[rank].add(sample, steps);
       return true;

@@ -2,10 +2,12 @@
 // ledger and its findings need.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "ledger/rank_numbers.h"
 #include "rigwise/finding.h"
 #include "rigwise/run.h"
 
@@ -58,7 +60,8 @@ struct FileSystemView {
 /// The last word on every file system that the run touches.
 std::vector<FileSystemView> see_file_systems(const Run& run, const std::string& host);
 
-std::vector<RankProcess> see_ranks(const Run& run, const std::string& host);
+std::vector<RankProcess> see_ranks(const Run& run, const std::string& host,
+                                   const std::map<int, int>& numbers);
 
 /// A rank's process while steps ran, by its rows in watch/HOST.proc.csv.
 struct RankHeld {
@@ -71,6 +74,7 @@ struct RankHeld {
                                              // recorded, and stopped_s is to a tick
 };
 
-std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps);
+std::vector<RankHeld> see_held_ranks(const Run& run, const Stretch& steps,
+                                     const RankNumbers& all_numbers);
 
 }  // namespace rigwise

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <string>
 #include <tuple>
@@ -43,11 +44,13 @@ std::optional<Phases> phases_of(const StepRecord& record) {
                 *record.backward_s,  *record.sync_s,  *record.optimizer_s};
 }
 
-Stated stated_by(const Rows<StepRecord>& rows) {
+/// `only`: of that rank alone.
+Stated stated_by(const Rows<StepRecord>& rows, std::optional<int> only = {}) {
   std::map<std::int64_t, std::map<int, Phases>> steps;               // by number, then by rank
   std::map<std::string, std::pair<std::size_t, std::size_t>> files;  // entries, whole ones
   for (const auto& record : rows.rows) {
     if (record.kind != RecordKind::train) continue;
+    if (only && record.rank.value_or(0) != *only) continue;
     auto& [entries, whole] = files[record.log_file];
     ++entries;
     const auto phases = phases_of(record);
@@ -128,12 +131,10 @@ Held held_in(const Stated& stated, const std::vector<RankHeld>& ranks) {
   return held;
 }
 
-}  // namespace
-
-std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
+/// The rows that stated phases make. Empty where they do not cover the steps.
+std::optional<WorkSplit> split_of(const Stated& stated, const std::vector<RankHeld>& ranks,
+                                  const Timeline& time) {
   constexpr double kLeastShare = 0.9;
-  const Timeline& time = input.time;
-  const Stated stated = stated_by(*input.rows);
   const Phases& sums = stated.led;
   const auto steps = static_cast<double>(stated.steps);
   const double room_s = time.end_s - time.begin_s;
@@ -142,7 +143,7 @@ std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
     return std::nullopt;
   }
   WorkSplit split;
-  const Held held = held_in(stated, input.held);
+  const Held held = held_in(stated, ranks);
   const double compute_s = sums.compute_s();
   const double from_sync_s = held.from_sync_s;
   const double from_compute_s = std::clamp(held.all_s() - from_sync_s, 0.0, 0.95 * compute_s);
@@ -194,6 +195,27 @@ std::optional<WorkSplit> split_by_phases(const PhasesInput& input) {
     for (const auto cls : {LedgerClass::host, LedgerClass::compute}) split.of(cls).add(0, sd_s);
   }
   split.covered_s = sums.step_s;
+  return split;
+}
+
+}  // namespace
+
+std::optional<PhasesSplit> split_by_phases(const PhasesInput& input) {
+  const Stated stated = stated_by(*input.rows);
+  auto run = split_of(stated, input.held, input.time);
+  if (!run) return std::nullopt;
+  PhasesSplit split;
+  split.run = std::move(*run);
+  if (stated.ranks.size() < 2) return split;
+  for (const auto& [rank, own] : stated.ranks) {
+    std::vector<RankHeld> held;
+    std::copy_if(input.held.begin(), input.held.end(), std::back_inserter(held),
+                 [&, number = rank](const RankHeld& one) { return one.rank == number; });
+    auto alone = split_of(stated_by(*input.rows, rank), held, input.time);
+    if (!alone) continue;
+    split.ranks.emplace(rank, std::move(*alone));
+    split.critical_s[rank] = own.led_compute_s;
+  }
   return split;
 }
 

@@ -2,6 +2,7 @@
 // sampling is needed then.
 #pragma once
 
+#include <map>
 #include <optional>
 
 #include "ledger/machine.h"
@@ -16,7 +17,13 @@ struct PhasesInput {
   std::vector<RankHeld> held = {};  // by rank; the log's own rank is the first
 };
 
+struct PhasesSplit {
+  WorkSplit run = {};
+  std::map<int, WorkSplit> ranks = {};    // where several state their phases
+  std::map<int, double> critical_s = {};  // arithmetic of the steps that each of them led
+};
+
 /// Empty where fewer than nine tenths of the steps state all their phases.
-std::optional<WorkSplit> split_by_phases(const PhasesInput& input);
+std::optional<PhasesSplit> split_by_phases(const PhasesInput& input);
 
 }  // namespace rigwise

@@ -9,7 +9,7 @@ namespace {
 
 constexpr double kShort_s = 0.5;         // longer stretches are known by their edges
 constexpr std::int64_t kBlock = 400;     // samples that are held to the scheduler together
-constexpr double kFew = 5;               // fewer samples say nothing of a part
+constexpr double kFew = 8;               // fewer samples say nothing of a part
 constexpr double kLeastVariance = 0.05;  // of what it would be without the scheduler's word
 
 /// An instant between two samples is known to a twelfth of their distance squared; a stretch that
@@ -76,10 +76,12 @@ void scale_sleep(RankWork& rank) {
 
 /// Spans [from, to): each kind of second weighs so much that their sums are the scheduler's.
 void weigh(RankWork& rank, std::size_t from, std::size_t to, const Sum& sum) {
-  const bool tells = sum.tells();
-  const double asleep_weight = tells ? sum.scheduled_s() / sum.seen_s : 1;
-  const double awake_weight =
-      tells ? (sum.all_s - sum.scheduled_s()) / (sum.all_s - sum.seen_s) : 1;
+  double asleep_weight = 1, awake_weight = 1;
+  if (sum.tells()) {
+    // Chance alone does not see half, or twice, of what there is: then the two mean other things.
+    asleep_weight = std::clamp(sum.scheduled_s() / sum.seen_s, 0.5, 2.0);
+    awake_weight = (sum.all_s - asleep_weight * sum.seen_s) / (sum.all_s - sum.seen_s);
+  }
   for (std::size_t i = from; i < to; ++i) {
     if (rank.seen_asleep[i] < 0) continue;
     WorkSpan& span = rank.spans[i];

@@ -52,7 +52,7 @@ std::optional<Straggler> by_stacks(const Facts& facts) {
   found.steps_s = facts.stretch.to_s - facts.stretch.from_s;
   found.with = excess_of(worked, leader);
   const RankWork& rank = facts.work.ranks[leader];
-  found.evidence.file = "profile/" + rank.host + ".stacks.csv";
+  found.evidence.file = facts.by_phases ? "steps.csv" : "profile/" + rank.host + ".stacks.csv";
   if (rank.first_line > 0) {
     found.evidence.first_row = rank.first_line;
     found.evidence.last_row = rank.last_line;

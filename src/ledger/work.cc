@@ -62,16 +62,15 @@ void add_span(RankWork& rank, const StackSpan& row) {
 
 }  // namespace
 
-WorkSeen see_work(const Run& run) {
+WorkSeen see_work(const Run& run, const RankNumbers& numbers) {
   WorkSeen seen;
   std::map<int, RankWork> ranks;
   for (const auto& host : hosts_of(run)) {
-    // A process's role is known a while after it started: the last word counts for all of it.
     std::map<int, int> rank_of_pid;
+    if (const auto known = numbers.find(host); known != numbers.end()) rank_of_pid = known->second;
     std::set<int> trains;
-    (void)visit_stacks(run, host, {"t_s", "t_end_s", "pid", "role", "rank", "work", "running_s"},
+    (void)visit_stacks(run, host, {"t_s", "t_end_s", "pid", "role", "work", "running_s"},
                        [&](const StackSpan& row, std::int64_t) {
-                         if (row.role == "rank") rank_of_pid[row.pid] = row.rank.value_or(0);
                          if (row.work == "backward") trains.insert(row.pid);
                          if (row.role != "loader") return true;
                          seen.loaders = true;

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ledger/rank_numbers.h"
 #include "ledger/split.h"
 #include "rigwise/ledger.h"
 #include "rigwise/run.h"
@@ -104,7 +105,7 @@ struct WorkSeen {
   bool loaders = false;  // data-loader workers were seen
   double loaders_running_s = 0, loaders_seen_s = 0;
 };
-WorkSeen see_work(const Run& run);
+WorkSeen see_work(const Run& run, const RankNumbers& numbers);
 
 /// When training began and ended, by the stacks: from the fetch before the first backward pass to
 /// the end of the last optimizer step. Empty where no rank ever went backward.

@@ -137,6 +137,48 @@ TEST(LedgerWork, TheRunFollowsTheRankThatTheOthersWaitFor) {
   EXPECT_NE(row_of(ledger.rows, LedgerClass::input)->note.find("rank 1"), std::string::npos);
 }
 
+TEST(LedgerWork, RanksWithoutNumbersAreToldApart) {
+  // torch.multiprocessing.spawn: the parent was taken for a rank at first, its children have no
+  // number that is seen from outside.
+  Folder folder;
+  Maker run(folder.path(), "spawn");
+  run.info.ranks_asked = run.info.ranks_trained = 2;
+  run.host(60);
+  const auto span = [&](int pid, const char* role, const char* work, double from_s, double to_s) {
+    StackSpan row;
+    row.t_s = from_s;
+    row.t_end_s = to_s;
+    row.pid = pid;
+    row.role = role;
+    if (pid == 99) row.rank = 0;
+    row.work = work;
+    row.samples = std::llround((to_s - from_s) / 0.05);
+    row.running_s = std::string_view(work) == "input" ? 0 : to_s - from_s;
+    row.queued_s = 0;
+    run.writer().append(run.info.host, row);
+  };
+  span(99, "rank", "import", 0, 1);
+  std::vector<double> ends_s;
+  for (int step = 0; step < 40; ++step) {
+    const double t_s = 1 + step;
+    span(99, "launcher", "python", t_s, t_s + 1);
+    span(100, "rank", "forward", t_s, t_s + 0.3);
+    span(100, "rank", "sync", t_s + 0.3, t_s + 0.7);
+    span(100, "rank", "backward", t_s + 0.7, t_s + 1);
+    span(101, "rank", "input", t_s, t_s + 0.4);
+    span(101, "rank", "forward", t_s + 0.4, t_s + 0.7);
+    span(101, "rank", "backward", t_s + 0.7, t_s + 1);
+    ends_s.push_back(t_s + 1);
+  }
+  log_steps(run, ends_s);
+  const Ledger ledger = ledger_of(run.finish(41));
+  EXPECT_NEAR(seconds(ledger, LedgerClass::input), 16, 1);
+  EXPECT_NEAR(seconds(ledger, LedgerClass::compute), 24, 1);
+  ASSERT_EQ(ledger.ranks.size(), 2U);
+  EXPECT_NEAR(seconds(ledger.ranks[0].rows, LedgerClass::sync), 16, 1);
+  EXPECT_NEAR(seconds(ledger.ranks[1].rows, LedgerClass::input), 16, 1);
+}
+
 TEST(LedgerWork, ASaveOfOneRankIsNotTheOthersWait) {
   Folder folder;
   Maker run(folder.path(), "save");
