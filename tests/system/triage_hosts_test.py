@@ -83,7 +83,7 @@ class Pair:
 
 # What a rank does first, without torch: rank 0 waits for its peers' greeting and sends them 256 KiB.
 GREET = """
-import os, socket, sys
+import os, socket, sys, time
 rank = int(os.environ['RANK'])
 if rank == 0:
     server = socket.create_server(('', 29500)); server.settimeout(12)
@@ -91,8 +91,14 @@ if rank == 0:
     peer.recv(5); peer.sendall(b'x' * (256 << 10)); print('rank 0: peer has come', flush=True)
     peer.recv(1)
 else:
-    peer = socket.create_connection((os.environ['MASTER_ADDR'], 29500), 4); peer.settimeout(4)
-    peer.sendall(b'hello')
+    until = time.monotonic() + 10
+    while True:  # rank 0 may not listen yet
+        try:
+            peer = socket.create_connection((os.environ['MASTER_ADDR'], 29500), 4); break
+        except ConnectionRefusedError:
+            if time.monotonic() > until: raise
+            time.sleep(0.1)
+    peer.settimeout(4); peer.sendall(b'hello')
     got = 0
     while got < 256 << 10: got += len(peer.recv(65536))
     print('rank 1: ready', flush=True)

@@ -157,7 +157,7 @@ TEST(LogReader, CapturedLogsInPiecesAndCut) {
       const auto whole = read_in(text, text.size() + 1);
       EXPECT_EQ(read_in(text, 1).all(), whole.all()) << (*json)["id"];
       for (std::size_t cut = 0; cut < text.size(); cut += kStride) {
-        if (cut > 0 && logs::is_digit(text[cut - 1])) continue;  // half a number is another number
+        if (cut > 0 && is_digit(text[cut - 1])) continue;  // half a number is another number
         EXPECT_LE(read_in(std::string_view(text).substr(0, cut), 65536).steps.size(),
                   whole.steps.size())
             << (*json)["id"] << " at " << cut;
