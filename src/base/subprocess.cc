@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,19 +37,43 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
   out.push_back(nullptr);
   return out;
 }
-/// A child of our own group is asked first: it may have children that it must end itself.
+/// Waits for a child's end, at most that long.
+bool ends_within(pid_t pid, int patience_ms) {
+  constexpr int kLook_ms = 20;
+  for (int waited_ms = 0;; waited_ms += kLook_ms) {
+    if (::waitpid(pid, nullptr, WNOHANG) != 0) return true;
+    if (waited_ms >= patience_ms) return false;
+    ::poll(nullptr, 0, kLook_ms);
+  }
+}
+/// A child of our own group is asked first: it may have children that it must end itself. One that
+/// hangs inside the kernel outlives SIGKILL, so nobody waits for it for ever.
 void end_late(pid_t pid, bool share_group) {
-  constexpr int kPatience_ms = 10000, kLook_ms = 20;
-  int status = 0;
+  constexpr int kPolite_ms = 10000, kKilled_ms = 1000;
   if (share_group) {
     ::kill(pid, SIGTERM);
-    for (int waited = 0; waited < kPatience_ms; waited += kLook_ms) {
-      if (::waitpid(pid, &status, WNOHANG) == pid) return;
-      ::poll(nullptr, 0, kLook_ms);
-    }
+    if (ends_within(pid, kPolite_ms)) return;
   }
   ::kill(share_group ? pid : -pid, SIGKILL);
-  ::waitpid(pid, &status, 0);
+  ends_within(pid, kKilled_ms);
+}
+
+[[noreturn]] void serve_as_child(const std::function<std::string()>& work, int answer) {
+  ::setpgid(0, 0);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (answer <= 2) answer = ::fcntl(answer, F_DUPFD_CLOEXEC, 3);  // started with closed streams
+  // a library that talks must not talk into the caller's own output
+  const Fd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (nothing.valid()) {
+    for (const int stream : {0, 1, 2}) ::dup2(nothing.get(), stream);
+  }
+  int status = 1;
+  try {
+    const std::string text = work();
+    status = write_all(answer, text) == text.size() ? 0 : 1;
+  } catch (...) {  // told by the status
+  }
+  ::_exit(status);
 }
 }  // namespace
 
@@ -151,6 +176,50 @@ Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
   }
   result.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return result;
+}
+
+Result<std::string> run_in_child(const std::function<std::string()>& work,
+                                 std::chrono::milliseconds limit, std::size_t max_bytes) {
+  RW_TRY(Pipe answer, make_pipe());
+  const pid_t pid = ::fork();
+  if (pid < 0) return Error{Errc::io, "cannot fork: " + errno_text(errno)};
+  if (pid == 0) serve_as_child(work, answer.write.get());
+  ::setpgid(pid, pid);  // both sides, so that the group is there whoever comes first
+  answer.write.reset();
+
+  std::string text;
+  const double deadline = monotonic_s() + static_cast<double>(limit.count()) / 1000;
+  while (true) {
+    const int left_ms = static_cast<int>((deadline - monotonic_s()) * 1000);
+    pollfd entry = {answer.read.get(), POLLIN, 0};
+    const int ready = left_ms > 0 ? ::poll(&entry, 1, left_ms) : 0;
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0 || text.size() > max_bytes) {
+      end_late(pid, false);
+      return Error{Errc::unavailable,
+                   text.size() > max_bytes
+                       ? "more than " + std::to_string(max_bytes) + " bytes of answer"
+                       : "no answer within " + std::to_string(limit.count()) + " ms"};
+    }
+    std::array<char, 16384> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+    const ssize_t count = ::read(answer.read.get(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) break;
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+  }
+  int status = 0;
+  pid_t done = 0;
+  while ((done = ::waitpid(pid, &status, WNOHANG)) == 0 && monotonic_s() < deadline)
+    ::poll(nullptr, 0, 2);
+  if (done == 0) {
+    end_late(pid, false);
+    return Error{Errc::unavailable, "did not end within " + std::to_string(limit.count()) + " ms"};
+  }
+  if (done == pid && WIFSIGNALED(status))
+    return Error{Errc::unavailable, "ended by signal " + std::to_string(WTERMSIG(status))};
+  if (done == pid && WEXITSTATUS(status) != 0)
+    return Error{Errc::unavailable, "ended by an error of its own"};
+  return text;
 }
 
 }  // namespace rigwise

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,5 +35,13 @@ struct ProcessOptions {
 /// Errors: not_found (no such program), unavailable (time limit), io.
 Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
                                   const ProcessOptions& options = {});
+
+/// What `work` returns, from a forked child: for calls that may crash, or hang inside a driver
+/// where no thread could be ended. A child that not even SIGKILL ends (it sits in the kernel) is
+/// left behind after a second. Only from a process without other threads. Errors: unavailable (time
+/// limit, ended by a signal, exception, more than `max_bytes`), io.
+Result<std::string> run_in_child(const std::function<std::string()>& work,
+                                 std::chrono::milliseconds limit,
+                                 std::size_t max_bytes = std::size_t{4} << 20);
 
 }  // namespace rigwise
