@@ -18,11 +18,12 @@ MAY_INCLUDE = {
     "decide": {"base", "run", "stats"},
     "launch": {"base", "run"},
     "artifacts": {"base", "run"},
+    "doctor": {"base", "run", "host"},
     "report": {"base", "run"},
 }
 # Public headers that hold result types only, open to modules beyond their own (design: "result types").
 RESULT_TYPES = {"ledger": {"compare", "decide", "report"}, "compare": {"decide", "report"}, "decide": {"report"}, "triage": {"report"},
-                "plan": {"decide", "report"}, "stats": set()}
+                "plan": {"decide", "report"}, "doctor": {"report"}, "stats": set()}
 HEADER_OF = {"result": "base", "units": "base", "finding": "run", "captured": "host", "logs_stores": "logs",
              "import": "record", "stacks": "profile", "kineto": "profile", "trace": "profile", "nccl": "profile",
              "report_plan": "report", "catalogue": "plan", "plan_options": "plan", "change": "ledger", "flame": "report"}

@@ -1,0 +1,227 @@
+// The ladder: rungs in order, each gathers what it needs and judges it; the first that fails ends
+// it.
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/subprocess.h"
+#include "base/text.h"
+#include "doctor/probes.h"
+#include "doctor/rules.h"
+
+namespace rigwise {
+
+using namespace doctor;
+
+namespace {
+
+int level_of(Rung rung) {
+  switch (rung) {
+    case Rung::host:
+    case Rung::devices:
+    case Rung::ready:
+      return 1;
+    case Rung::framework:
+    case Rung::launcher:
+    case Rung::collective:
+    case Rung::storage:
+      return 2;
+    case Rung::smoke:
+      return 3;
+  }
+  return 3;
+}
+
+/// A driver without persistence wakes its cards one by one, some seconds each.
+constexpr std::chrono::seconds kFilesLimit{4}, kDriverLimit{15};
+
+class Ladder {
+ public:
+  explicit Ladder(const DoctorOptions& options) : options_(options) {}
+
+  DoctorReport climb() {
+    DoctorReport report;
+    report.level = options_.level;
+    report.unix_s = unix_s();
+    const double start = monotonic_s();
+    for (const Rung rung : kRungs) report.rungs.push_back(step(rung));
+    report.seconds = monotonic_s() - start;
+    report.host = facts_.host.host;
+    report.python = facts_.framework.python;
+    report.facts = to_json(facts_);
+    return report;
+  }
+
+ private:
+  RungReport step(Rung rung) {
+    RungReport report;
+    report.rung = rung;
+    report.why = why_not(rung);
+    if (!report.why.empty()) return report;
+    if (options_.starting) options_.starting(rung);
+    const double start = monotonic_s();
+    Judge judge(report.checks);
+    run(rung, judge);
+    report.seconds = monotonic_s() - start;
+    settle(report);
+    if (report.state == CheckState::fail && !failed_) failed_ = rung;
+    return report;
+  }
+
+  [[nodiscard]] std::string why_not(Rung rung) const {
+    const auto& only = options_.only;
+    if (!only.empty() && std::find(only.begin(), only.end(), rung) == only.end())
+      return "not asked for";
+    if (only.empty() && level_of(rung) > options_.level)
+      return "level " + std::to_string(level_of(rung)) + " asks it";
+    if (failed_ && (!options_.keep_going || rung == Rung::ready))
+      return std::string(to_string(*failed_)) + " failed";
+    const bool runs_programs = rung == Rung::framework || rung == Rung::collective ||
+                               rung == Rung::storage || rung == Rung::smoke;
+    if (runs_programs && !options_.root.live()) return "nothing runs on a recorded machine";
+    if (rung == Rung::smoke && !options_.smoke) return "no command: --smoke \"CMD\"";
+    if (rung == Rung::ready && options_.program.empty()) return "no command: --smoke \"CMD\"";
+    return {};
+  }
+
+  static void settle(RungReport& report) {
+    bool any = false, judged = false;
+    std::string why;
+    report.state = CheckState::pass;
+    for (const Check& check : report.checks) {
+      if (check.state == CheckState::fail && check.finding.severity == Severity::critical)
+        report.state = CheckState::fail;
+      if (check.state == CheckState::not_judged || check.state == CheckState::skipped) {
+        if (why.empty()) why = check.why;
+        judged = judged || check.state == CheckState::not_judged;
+      } else {
+        any = true;
+      }
+    }
+    if (any) return;
+    report.state = judged ? CheckState::not_judged : CheckState::skipped;
+    report.why = why;
+  }
+
+  void run(Rung rung, Judge& judge) {
+    switch (rung) {
+      case Rung::host:
+        know_host();
+        return judge_host(facts_, judge);
+      case Rung::devices:
+        know_devices();
+        judge_devices(facts_, judge);
+        return judge_links(facts_, judge, false);
+      case Rung::framework:
+        know_devices();
+        know_framework();
+        return judge_framework(facts_, judge);
+      case Rung::launcher:
+        know_framework();
+        facts_.launcher = probe_launchers(facts_, options_.root);
+        return judge_launcher(facts_, judge);
+      case Rung::collective:
+        know_framework();
+        facts_.collective = probe_collectives(facts_, options_.level);
+        return judge_collective(facts_, judge);
+      case Rung::storage:
+        facts_.storage = probe_storage(options_);
+        return judge_storage(facts_, judge);
+      case Rung::smoke:
+        return judge_smoke(options_.smoke(), judge);
+      case Rung::ready:
+        return judge_ready(recent_smoke(options_.runs, options_.program, options_.cwd.string()),
+                           unix_s(), judge);
+    }
+  }
+
+  void know_host() {
+    if (std::exchange(host_known_, true)) return;
+    const auto text = run_in_child([&] { return to_json(read_host(options_.root)); }, kFilesLimit);
+    if (!text || !from_json(*text, facts_.host)) facts_.host.host = "this host";
+  }
+
+  void know_devices() {
+    know_host();
+    if (std::exchange(devices_known_, true)) return;
+    DeviceFacts& devices = facts_.devices;
+    const auto bus =
+        run_in_child([&] { return to_json(read_devices(options_.root)); }, kFilesLimit);
+    if (!bus || !from_json(*bus, devices)) {
+      devices.driver_hung = true;
+      devices.problems.push_back(
+          "reading the PCI bus: " +
+          (bus ? std::string("no sense in the answer") : bus.error().message));
+      return;
+    }
+    const auto drivers = run_in_child(
+        [&] {
+          DeviceFacts asked;
+          ask_drivers(options_.root, asked);
+          return to_json(asked);
+        },
+        kDriverLimit);
+    DeviceFacts asked;
+    if (!drivers || !from_json(*drivers, asked)) {
+      devices.driver_hung = true;
+      devices.problems.push_back(
+          "asking the drivers: " +
+          (drivers ? std::string("no sense in the answer") : drivers.error().message));
+      return;
+    }
+    devices.driver = std::move(asked.driver);
+    devices.why_no_driver = std::move(asked.why_no_driver);
+    devices.problems = std::move(asked.problems);
+    devices.driver_answer_s = asked.driver_answer_s;
+  }
+
+  void know_framework() {
+    know_host();
+    if (std::exchange(framework_known_, true) || !options_.root.live()) return;
+    choose_python(options_, facts_.framework);
+    if (facts_.framework.python.empty()) return;
+    probe_framework(facts_.framework);
+    facts_.work = probe_gpus(facts_.framework);
+  }
+
+  const DoctorOptions& options_;
+  DoctorFacts facts_;
+  std::optional<Rung> failed_;
+  bool host_known_ = false, devices_known_ = false, framework_known_ = false;
+};
+
+}  // namespace
+
+const RungReport* DoctorReport::first_failed() const {
+  for (const auto& rung : rungs) {
+    if (rung.state == CheckState::fail) return &rung;
+  }
+  return nullptr;
+}
+
+std::optional<Severity> DoctorReport::worst() const {
+  std::optional<Severity> worst;
+  for (const auto& rung : rungs) {
+    for (const auto& check : rung.checks) {
+      if (check.state == CheckState::fail && (!worst || check.finding.severity > *worst))
+        worst = check.finding.severity;
+    }
+  }
+  return worst;
+}
+
+bool smoke_holds(const SmokeResult& result) {
+  std::vector<Check> checks;
+  Judge judge(checks);
+  judge_smoke(result, judge);
+  return std::none_of(checks.begin(), checks.end(), [](const Check& check) {
+    return check.state == CheckState::fail && check.finding.severity == Severity::critical;
+  });
+}
+
+DoctorReport examine(const DoctorOptions& options) {
+  return Ladder(options).climb();
+}
+
+}  // namespace rigwise

@@ -1,0 +1,408 @@
+#include "doctor/probes.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "base/clock.h"
+#include "base/files.h"
+#include "base/subprocess.h"
+#include "base/text.h"
+#include "host/kept_file.h"
+#include "host/proc_text.h"
+#include "host/python.h"
+
+extern char** environ;
+
+namespace rigwise::doctor {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int kFrameworkLimit_s = 120, kGpuLimit_s = 60, kHelloLimit_s = 90, kQuickLimit_s = 120,
+              kWholeLimit_s = 300, kNameLimit_s = 5;
+constexpr std::size_t kMostWords = std::size_t{1} << 20, kMostLines = 20000, kMostRanks = 64;
+
+/// A folder for one probe's script and answers, gone with it.
+class Workplace {
+ public:
+  Workplace() {
+    std::error_code error;
+    const fs::path temporary = fs::temp_directory_path(error);
+    std::string name = (error ? fs::path("/tmp") : temporary) / "rigwise-doctor-XXXXXX";
+    if (::mkdtemp(name.data()) != nullptr) path_ = name;
+  }
+  ~Workplace() {
+    std::error_code error;
+    if (!path_.empty()) fs::remove_all(path_, error);
+  }
+  Workplace(const Workplace&) = delete;
+  Workplace& operator=(const Workplace&) = delete;
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+struct Probe {
+  std::string script;
+  std::vector<std::string> before = {};  // the launcher
+  std::vector<std::string> after = {};   // the script's own words
+  int limit_s = 60;
+};
+
+struct Answer {
+  std::string trouble;  // no answer, or an end by signal or status
+  bool hung = false;
+  int exit_status = 0;
+  Strings tail = {};                    // last lines of its output
+  std::vector<std::string> words = {};  // one text of JSON lines a rank that wrote any
+};
+
+Strings last_lines(const std::string& text) {
+  constexpr std::size_t kLines = 6;
+  Strings lines;
+  for (const auto line : split(text, '\n')) {
+    const std::string clean(trim(clean_text(line, 300)));
+    if (!clean.empty()) lines.push_back(clean);
+  }
+  if (lines.size() > kLines)
+    lines.erase(lines.begin(), lines.end() - static_cast<std::ptrdiff_t>(kLines));
+  return lines;
+}
+
+Answer ask(const Probe& probe) {
+  Answer answer;
+  const Workplace place;
+  const fs::path script = place.path() / (probe.script + ".py");
+  if (place.path().empty() || !write_file_atomic(script, probe_script(probe.script))) {
+    answer.trouble = "no folder for temporary files can be written";
+    answer.exit_status = 1;
+    return answer;
+  }
+  std::vector<std::string> argv = probe.before;
+  argv.push_back(script.string());
+  argv.insert(argv.end(), probe.after.begin(), probe.after.end());
+  ProcessOptions options;
+  options.limit = std::chrono::seconds(probe.limit_s);
+  // Ctrl-C reaches a launcher so, and at the limit it may end its ranks itself; ranks that are left
+  // end with it (common.py)
+  options.share_group = true;
+  options.extra_env = {"RIGWISE_PROBE_OUT=" + place.path().string()};
+  // a little more than our own limit, which names what it ended
+  options.extra_env.push_back(fmt::format("RIGWISE_PROBE_LIMIT_S={}", probe.limit_s + 5));
+  options.extra_env.push_back("PYTHONUNBUFFERED=1");
+  const auto output = run_process(argv, options);
+  if (!output) {
+    answer.hung = output.error().code == Errc::unavailable;
+    answer.exit_status = 1;
+    answer.trouble = answer.hung ? fmt::format("no answer within {} s", probe.limit_s)
+                                 : clean_text(output.error().message, 300);
+  } else {
+    answer.exit_status = output->exit_status;
+    answer.tail = last_lines(output->err.empty() ? output->out : output->err);
+    if (answer.exit_status > 128)
+      answer.trouble = fmt::format("ended by signal {}", answer.exit_status - 128);
+    else if (answer.exit_status != 0)
+      answer.trouble = fmt::format("exit {}: {}", answer.exit_status,
+                                   answer.tail.empty() ? "" : answer.tail.back());
+  }
+  for (const auto& name : list_folder(place.path(), kMostRanks + 1)) {
+    if (!name.ends_with(".jsonl")) continue;
+    if (const auto text = read_file(place.path() / name, kMostWords)) answer.words.push_back(*text);
+  }
+  return answer;
+}
+
+/// Calls `take` with each whole line; a half last line is not one.
+template <class Take>
+void each_line(const std::string& text, Take take) {
+  std::string_view rest = text;
+  for (std::size_t count = 0; count < kMostLines; ++count) {
+    const auto end = rest.find('\n');
+    if (end == std::string_view::npos) return;
+    take(rest.substr(0, end));
+    rest.remove_prefix(end + 1);
+  }
+}
+
+Variables own_variables() {
+  Variables variables;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    const auto equals = text.find('=');
+    if (equals != std::string::npos) variables[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  return variables;
+}
+
+// ---- groups -----------------------------------------------------------------------------------
+
+/// What the ranks of a probe said, put together.
+struct Ranks {
+  int answered = 0, done = 0, together = 0, world = 0;
+  std::string last_step;  // of the rank that got least far
+  std::string error;
+  Strings wrong = {};
+  std::vector<PairTime> pairs = {};
+  std::optional<double> reduce_bytes, reduce_s;
+};
+
+Ranks listen(const Answer& answer) {
+  Ranks ranks;
+  std::size_t least = ~std::size_t{0};
+  for (const auto& text : answer.words) {
+    std::size_t steps = 0;
+    RankWord all;
+    each_line(text, [&](std::string_view line) {
+      RankWord word;
+      if (!from_json(line, word)) return;
+      if (!word.step.empty()) all.step = word.step, ++steps;
+      if (word.world) all.world = word.world;
+      all.together = all.together || word.together;
+      all.done = all.done || word.done;
+      if (!word.wrong.empty()) ranks.wrong.push_back(word.wrong);
+      if (word.pair) ranks.pairs.push_back(*word.pair);
+      if (word.reduce_s) ranks.reduce_s = word.reduce_s, ranks.reduce_bytes = word.reduce_bytes;
+      if (!word.error.empty() && ranks.error.empty()) ranks.error = word.error;
+    });
+    if (all.world) ++ranks.answered;
+    ranks.done += all.done ? 1 : 0;
+    ranks.together += all.together ? 1 : 0;
+    ranks.world = std::max(ranks.world, all.world.value_or(0));
+    if (!all.done && steps < least) {
+      least = steps;
+      ranks.last_step = all.step;
+    }
+  }
+  return ranks;
+}
+
+LauncherTry hello(const std::string& name, const FrameworkFacts& framework,
+                  const std::vector<std::string>& launcher) {
+  LauncherTry one;
+  one.name = name;
+  one.command = join(launcher, " ") + " --no_python " + framework.python +
+                " -c 'import torch.distributed as d; d.init_process_group(\"gloo\"); "
+                "print(d.get_rank(), d.get_world_size())'";
+  const double start = monotonic_s();
+  const Answer answer = ask({.script = "hello", .before = launcher, .limit_s = kHelloLimit_s});
+  one.seconds = monotonic_s() - start;
+  const Ranks ranks = listen(answer);
+  one.hung = answer.hung;
+  one.exit_status = answer.exit_status;
+  one.tail = answer.tail;
+  // what a rank says of itself is more than what its launcher says of it
+  if (!ranks.error.empty()) one.tail = {ranks.error};
+  if (one.tail.empty() && !answer.trouble.empty()) one.tail.push_back(answer.trouble);
+  one.answered = ranks.answered;
+  one.world = ranks.world;
+  one.together = ranks.together == 2;
+  one.last_step = ranks.last_step;
+  return one;
+}
+
+std::vector<std::string> torchrun(const FrameworkFacts& framework, int ranks) {
+  return {framework.python, "-m", "torch.distributed.run", "--standalone",
+          fmt::format("--nproc-per-node={}", ranks)};
+}
+
+CollectiveTry exchange(const FrameworkFacts& framework, const std::string& backend, int ranks,
+                       int level) {
+  CollectiveTry one;
+  one.backend = backend;
+  one.ranks = ranks;
+  // 4 bytes find latency and connections, 256 KiB a path that drops large packets, the last a rate
+  const std::string sizes = level >= 3 ? "4,262144,268435456" : "4,262144,16777216";
+  const Answer answer = ask({.script = "collective",
+                             .before = torchrun(framework, ranks),
+                             .after = {backend, sizes},
+                             .limit_s = level >= 3 ? kWholeLimit_s : kQuickLimit_s});
+  const Ranks said = listen(answer);
+  one.hung = answer.hung;
+  one.exit_status = answer.exit_status;
+  one.last_step = said.last_step;
+  one.trouble = !said.error.empty()   ? said.error
+                : answer.tail.empty() ? answer.trouble
+                                      : join(answer.tail, " | ");
+  one.wrong = said.wrong;
+  one.pairs = said.pairs;
+  one.reduce_bytes = said.reduce_bytes;
+  one.reduce_s = said.reduce_s;
+  one.complete = said.done == ranks;
+  return one;
+}
+
+// ---- names ------------------------------------------------------------------------------------
+
+/// Addresses of a name, a line each; may wait for a name server.
+std::string look_up(const std::string& name) {
+  addrinfo wanted = {};
+  wanted.ai_socktype = SOCK_STREAM;
+  addrinfo* list = nullptr;
+  std::string out;
+  if (::getaddrinfo(name.c_str(), nullptr, &wanted, &list) != 0) return out;
+  for (const addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {
+    char text[NI_MAXHOST] = {};
+    if (::getnameinfo(entry->ai_addr, entry->ai_addrlen, text, sizeof text, nullptr, 0,
+                      NI_NUMERICHOST) == 0)
+      out += std::string(text) + "\n";
+  }
+  ::freeaddrinfo(list);
+  return out;
+}
+
+/// What a recorded machine's etc/hosts says of a name.
+std::string look_up_recorded(const HostRoot& root, const std::string& name) {
+  std::string out;
+  const auto text = read_file(root / "etc/hosts", 1 << 20);
+  if (!text) return out;
+  Lines lines(*text);
+  std::string_view line;
+  while (lines.next(line)) {
+    Fields fields(line.substr(0, line.find('#')));
+    std::string_view address, word;
+    if (!fields.next(address)) continue;
+    while (fields.next(word)) {
+      if (word == name) out += std::string(address) + "\n";
+    }
+  }
+  return out;
+}
+
+void read_name(const HostRoot& root, LauncherFacts& into) {
+  const auto text = root.live() ? run_in_child([&] { return look_up(into.host); },
+                                               std::chrono::seconds(kNameLimit_s))
+                                : Result<std::string>(look_up_recorded(root, into.host));
+  into.resolver_hung = !text;
+  if (!text || text->empty()) return;
+  Strings addresses;
+  for (const auto line : split(*text, '\n')) {
+    if (!line.empty() && std::find(addresses.begin(), addresses.end(), line) == addresses.end())
+      addresses.push_back(clean_text(line, 64));
+  }
+  into.addresses = std::move(addresses);
+}
+
+}  // namespace
+
+void choose_python(const DoctorOptions& options, FrameworkFacts& into) {
+  const Variables variables = own_variables();
+  std::vector<std::string> argv = options.command;
+  std::string how;
+  if (!options.python.empty()) {
+    argv = {options.python};
+    how = "--python";
+  } else if (argv.empty()) {
+    const std::string own = variable(variables, "RIGWISE_PYTHON");
+    argv = {own.empty() ? "python3" : own};
+    how = own.empty() ? "PATH" : "RIGWISE_PYTHON";
+    for (const char* name : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
+      if (own.empty() && variables.contains(name)) how = name;
+    }
+  }
+  const auto found = find_python(options.root, argv, options.cwd.string(), variables);
+  std::error_code error;
+  if (found && fs::exists(found->path, error)) {
+    into.python = found->path;
+    into.python_how = how.empty() ? found->how : how;
+  } else if (found && options.root.live()) {
+    into.trouble = found->path + " is not there";
+  } else {
+    into.trouble = found ? "a recorded machine has no programs to run" : found.error().message;
+  }
+}
+
+void probe_framework(FrameworkFacts& into) {
+  const Answer answer =
+      ask({.script = "framework", .before = {into.python}, .limit_s = kFrameworkLimit_s});
+  const FrameworkFacts before = into;
+  for (const auto& text : answer.words)
+    each_line(text, [&](std::string_view line) { (void)from_json(line, into).ok(); });
+  into.python = before.python;  // which interpreter was asked is not its to say
+  into.python_how = before.python_how;
+  into.trouble = answer.trouble;
+  if (into.nccl.empty()) return;
+  if (to_integer(into.nccl)) {  // 21805: an older torch gives the number
+    const auto number = *to_integer(into.nccl);
+    into.nccl = fmt::format("{}.{}.{}", number / 10000, number / 100 % 100, number % 100);
+  }
+}
+
+std::vector<GpuWork> probe_gpus(const FrameworkFacts& framework) {
+  std::vector<GpuWork> all;
+  for (const auto& device : framework.devices) {
+    const Answer answer = ask({.script = "gpu",
+                               .before = {framework.python},
+                               .after = {std::to_string(device.index), device.pci},
+                               .limit_s = kGpuLimit_s});
+    GpuWork work;
+    for (const auto& text : answer.words)
+      each_line(text, [&](std::string_view line) { (void)from_json(line, work).ok(); });
+    work.index = device.index;
+    work.pci = device.pci;
+    work.hung = answer.hung;
+    if (work.trouble.empty()) work.trouble = answer.trouble;
+    all.push_back(std::move(work));
+  }
+  return all;
+}
+
+LauncherFacts probe_launchers(const DoctorFacts& facts, const HostRoot& root) {
+  LauncherFacts out;
+  out.host = facts.host.host;
+  out.variables = facts.host.variables;
+  out.interfaces = list_folder(root / "sys/class/net", 512);
+  out.ports_in_use = listening_ports(root, {29500, 29400});
+  read_name(root, out);
+  const FrameworkFacts& framework = facts.framework;
+  if (framework.torch.empty() || !root.live()) {
+    out.tries.push_back({.name = "torchrun", .skipped = "no torch to start"});
+    return out;
+  }
+  out.tries.push_back(hello("torchrun", framework, torchrun(framework, 2)));
+  if (framework.has_accelerate) {
+    // the form for several GPUs starts as well without one: the hello itself needs the CPU only
+    out.tries.push_back(hello("accelerate", framework,
+                              {framework.python, "-m", "accelerate.commands.launch", "--multi_gpu",
+                               "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+                               "--dynamo_backend=no", "--main_process_port=0"}));
+  } else {
+    out.tries.push_back({.name = "accelerate", .skipped = "accelerate is not installed"});
+  }
+  if (!framework.has_deepspeed) {
+    out.tries.push_back({.name = "deepspeed", .skipped = "deepspeed is not installed"});
+  } else if (framework.gpus.value_or(0) < 2) {
+    out.tries.push_back({.name = "deepspeed", .skipped = "deepspeed counts GPUs: fewer than two"});
+  } else {
+    out.tries.push_back(hello("deepspeed", framework,
+                              {framework.python, "-m", "deepspeed.launcher.runner", "--num_gpus=2",
+                               "--master_port=29511"}));
+  }
+  return out;
+}
+
+CollectiveFacts probe_collectives(const DoctorFacts& facts, int level) {
+  CollectiveFacts out;
+  const FrameworkFacts& framework = facts.framework;
+  const int gpus = std::min(framework.gpus.value_or(0), 8);
+  if (framework.torch.empty() || !framework.gloo) {
+    out.tries.push_back({.backend = "gloo", .skipped = "no torch with Gloo"});
+  } else {
+    out.tries.push_back(exchange(framework, "gloo", std::max(2, gpus), level));
+  }
+  if (framework.nccl.empty() || gpus < 2) {
+    out.tries.push_back({.backend = "nccl", .skipped = "fewer than two GPUs"});
+  } else {
+    out.tries.push_back(exchange(framework, "nccl", gpus, level));
+  }
+  return out;
+}
+
+}  // namespace rigwise::doctor

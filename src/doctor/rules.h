@@ -1,0 +1,60 @@
+// Rules: pure functions from facts to checks, one a rung. A rule that finds nothing wrong says what
+// it saw; one whose evidence is missing says so and is no pass.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "doctor/facts.h"
+#include "rigwise/doctor.h"
+
+namespace rigwise::doctor {
+
+/// Makes checks of codes. Every code is one of doctor_rules().
+class Judge {
+ public:
+  using Names = std::map<std::string, std::string>;  // what {gpu}, {bdf} … stand for
+
+  explicit Judge(std::vector<Check>& into) : into_(into) {}
+  void pass(std::string_view code, std::string seen);
+  /// `shown`: the evidence, a place that can be opened and what is there.
+  void fail(std::string_view code, std::string claim, std::vector<Evidence> shown,
+            const Names& names = {});
+  void not_judged(std::string_view code, std::string why);
+  void skip(std::string_view code, std::string why);
+
+ private:
+  Check& add(std::string_view code, CheckState state, const Names& names);
+  std::vector<Check>& into_;
+};
+
+/// The rule of a code; a code that is not in the table is a bug.
+const DoctorRule& rule_of(std::string_view code);
+
+void judge_host(const DoctorFacts& facts, Judge& judge);
+void judge_devices(const DoctorFacts& facts, Judge& judge);
+/// Links as they were read while the GPU was busy, by whoever kept it busy. Part of devices where a
+/// GPU works anyway, of framework where the probe put the load on.
+void judge_links(const DoctorFacts& facts, Judge& judge, bool load_put_on);
+void judge_framework(const DoctorFacts& facts, Judge& judge);
+void judge_launcher(const DoctorFacts& facts, Judge& judge);
+void judge_collective(const DoctorFacts& facts, Judge& judge);
+void judge_storage(const DoctorFacts& facts, Judge& judge);
+void judge_smoke(const SmokeResult& result, Judge& judge);
+/// `kept`: the newest smoke test of the command, where there is one.
+void judge_ready(const std::optional<SmokeResult>& kept, double now_unix_s, Judge& judge);
+
+/// One piece of evidence: a file that can be opened and what it says, or what a probe said.
+std::vector<Evidence> shown(std::string file, std::string what);
+std::vector<Evidence> words(std::string what);
+/// "GeForce RTX 3090 at 0000:06:00.0".
+std::string card_words(const PciGpu& gpu);
+
+/// Cards that a run could use: a driver is bound to them.
+std::vector<const PciGpu*> usable_gpus(const DeviceFacts& facts);
+/// "GPU 1 (RTX 3090, 0000:06:00.0)".
+std::string gpu_words(const DriverGpu& gpu);
+
+}  // namespace rigwise::doctor

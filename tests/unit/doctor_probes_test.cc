@@ -1,0 +1,159 @@
+// Probes and what carries their facts: children with a limit, JSON both ways, storage, kept smoke
+// tests, and words that a hostile process might write.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "base/clock.h"
+#include "base/files.h"
+#include "base/subprocess.h"
+#include "doctor/probes.h"
+#include "doctor_made.h"
+
+namespace rigwise::doctor {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+
+TEST(DoctorChild, BringsBackWhatItFound) {
+  const auto text = run_in_child([] { return std::string(200000, 'x'); }, milliseconds(20000));
+  ASSERT_TRUE(text.ok()) << text.error().message;
+  EXPECT_EQ(text->size(), 200000u);
+}
+
+TEST(DoctorChild, IsEndedAtItsLimit) {
+  const auto text = run_in_child(
+      [] {
+        for (;;) ::pause();
+        return std::string();
+      },
+      milliseconds(300));
+  ASSERT_FALSE(text.ok());
+  EXPECT_NE(text.error().message.find("no answer within 300 ms"), std::string::npos);
+}
+
+TEST(DoctorChild, ItsEndIsTold) {
+  const auto crashed = run_in_child(
+      [] {
+        ::raise(SIGKILL);
+        return std::string();
+      },
+      milliseconds(20000));
+  ASSERT_FALSE(crashed.ok());
+  EXPECT_NE(crashed.error().message.find("signal 9"), std::string::npos);
+  const auto thrown =
+      run_in_child([]() -> std::string { throw std::bad_alloc(); }, milliseconds(20000));
+  EXPECT_FALSE(thrown.ok());
+  const auto much =
+      run_in_child([] { return std::string(100000, 'x'); }, milliseconds(20000), 1000);
+  EXPECT_FALSE(much.ok());
+}
+
+TEST(DoctorFactsJson, KeepsWhatIsThereAndWhatIsNot) {
+  MadeMachine machine;
+  const DeviceFacts facts = read_devices(machine.root());
+  DeviceFacts back;
+  ASSERT_TRUE(from_json(to_json(facts), back).ok());
+  EXPECT_EQ(to_json(back), to_json(facts));
+  ASSERT_EQ(back.pci.size(), 2u);
+  EXPECT_EQ(back.pci[0].driver, "nvidia");
+  EXPECT_EQ(back.pci[0].hops.size(), 2u);
+  EXPECT_EQ(back.pci[0].acs_redirects, std::optional(false));
+  HostFacts host = read_host(machine.root()), again;
+  EXPECT_TRUE(std::isinf(host.locked_bytes.value_or(0)));
+  host.clock_synced.reset();
+  ASSERT_TRUE(from_json(to_json(host), again).ok());
+  EXPECT_TRUE(std::isinf(again.locked_bytes.value_or(0)));
+  EXPECT_FALSE(again.clock_synced.has_value());
+}
+
+TEST(DoctorFactsJson, WordsOfAStrangerAreHeldToTheirTypes) {
+  FrameworkFacts facts;
+  for (const char* line :
+       {"", "{", "[]", "null", R"({"torch": 5, "gpus": "two", "devices": [1, {"index": "x"}]})",
+        R"({"gpus": 1e99, "packages": {"a": 1, "b": "2"}})",
+        R"({"torch": "2.0\u001b[31m", "extensions": [{"name": "x", "error": 4}]})"})
+    (void)from_json(line, facts).ok();
+  EXPECT_FALSE(facts.gpus.has_value());
+  EXPECT_EQ(facts.torch.find('\x1b'), std::string::npos);
+  EXPECT_EQ(facts.packages.size(), 1u);
+  const std::string whole = R"({"step": "join", "world": 2, "pair": {"from": 0, "to": 1}})";
+  for (std::size_t cut = 0; cut <= whole.size(); ++cut) {
+    RankWord word;
+    EXPECT_EQ(from_json(whole.substr(0, cut), word).ok(), cut == whole.size());
+  }
+}
+
+TEST(DoctorStorage, WritesReadsBackAndLeavesNothing) {
+  MadeMachine machine;
+  const auto folder = machine.root() / "data";
+  fs::create_directories(folder);
+  const StorageTry found = try_storage(folder / "runs" / "not-yet", 4 << 20);
+  EXPECT_EQ(found.error, "");
+  EXPECT_EQ(found.test_bytes, std::optional<double>(4 << 20));
+  EXPECT_FALSE(found.wrong);
+  EXPECT_TRUE(found.write_bytes_per_s && found.read_bytes_per_s && found.free_bytes);
+  EXPECT_TRUE(fs::is_empty(folder));
+}
+
+TEST(DoctorStorage, SaysWhyAFolderCannotBeWritten) {
+  const StorageTry found = try_storage("/proc/self", 4 << 20);
+  EXPECT_NE(found.error.find("cannot make a file"), std::string::npos) << found.error;
+}
+
+TEST(DoctorSmoke, IsKeptByProgramAndFolder) {
+  MadeMachine machine;
+  const auto runs = machine.root() / "runs";
+  EXPECT_FALSE(recent_smoke(runs, "train", "/work"));
+  SmokeResult result = well_smoked();
+  result.cwd = "/work";
+  for (int i = 0; i < 60; ++i) {
+    result.unix_s = 1e9 + i;
+    result.passed = i < 59;
+    ASSERT_TRUE(keep_smoke(runs, result).ok());
+  }
+  const auto newest = recent_smoke(runs, "train", "/work");
+  ASSERT_TRUE(newest.has_value());
+  EXPECT_EQ(newest->unix_s, 1e9 + 59);
+  EXPECT_FALSE(newest->passed);
+  EXPECT_EQ(newest->steps_seen, std::optional(20));
+  EXPECT_FALSE(recent_smoke(runs, "train", "/elsewhere"));
+  EXPECT_FALSE(recent_smoke(runs, "other", "/work"));
+  machine.put("runs/doctor/smoke.json", "{ broken");
+  EXPECT_FALSE(recent_smoke(runs, "train", "/work"));
+  EXPECT_TRUE(keep_smoke(runs, result).ok());
+  EXPECT_TRUE(recent_smoke(runs, "train", "/work"));
+}
+
+TEST(DoctorHostFacts, ControlGroupsBoundTheMemory) {
+  MadeMachine machine;
+  machine.put("proc/self/mountinfo", "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+  machine.put("proc/self/cgroup", "0::/user/job\n");
+  machine.put("sys/fs/cgroup/user/job/memory.max", "max\n");
+  machine.put("sys/fs/cgroup/user/memory.max", "8000000000\n");
+  machine.put("sys/fs/cgroup/user/memory.current", "7500000000\n");
+  const HostFacts two = read_host(machine.root());
+  EXPECT_EQ(two.mem_total_bytes, std::optional(8e9));
+  EXPECT_EQ(two.mem_available_bytes, std::optional(0.5e9));
+  machine.put("proc/self/mountinfo",
+              "30 1 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+  machine.put("proc/self/cgroup", "4:memory:/job\n");
+  machine.put("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "4000000000\n");
+  machine.put("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "1000000000\n");
+  EXPECT_EQ(read_host(machine.root()).mem_total_bytes, std::optional(4e9));
+}
+
+TEST(DoctorHostFacts, ListenersAreFoundInBothFamilies) {
+  MadeMachine machine;
+  machine.put("proc/net/tcp6",
+              "  sl  local_address rem st\n 0: 00000000000000000000000000000000:72D8 "
+              "00000000000000000000000000000000:0000 0A 0:0\n 1: 0:733C 0:0 01 0:0\n x\n 2: a\n");
+  EXPECT_EQ(listening_ports(machine.root(), {29500, 29400}), std::vector<int>{29400});
+}
+
+}  // namespace
+}  // namespace rigwise::doctor
