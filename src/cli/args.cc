@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "base/wall_time.h"
 #include "cli/profile_words.h"
+#include "cli/smoke.h"
 #include "rigwise/units.h"
 #include "run/layout.h"
 
@@ -113,6 +114,10 @@ Verb add_run(CLI::App& app, RunArgs& args) {
                    "The sealed statement to keep with the run (default: lab.toml)");
   verb->add_flag("--detach", args.detach, "Return at once; rigwise attach NAME comes back to it");
   verb->add_flag("--quiet", args.quiet, "Print no closing lines");
+  verb->add_flag("--preflight{1}", args.preflight,
+                 "Look at host, devices and storage first, and refuse what could not work; "
+                 "--preflight=2 at framework, launcher and collectives too");
+  verb->add_flag("--long", args.long_run, "A long run: say so where no smoke test is on record");
   example(verb,
           "rigwise run --name two-gpu -- torchrun --nproc_per_node 2 train.py --max_steps 200");
   verb->prefix_command();
@@ -130,6 +135,8 @@ Verb add_run(CLI::App& app, RunArgs& args) {
             }
             if (!(args.interval_s > 0))
               return usage("run: --interval nan is no time", "--interval 1");
+            if (args.preflight < 0 || args.preflight > 2)
+              return usage("run: --preflight is 1 or 2", "--preflight=2");
             if (auto profile = profile_options(args.profile); !profile)
               return usage(profile.error().message, profile.error().hint);
             if (!args.name.empty() && !layout::is_run_name(args.name)) {
@@ -545,6 +552,91 @@ Verb add_plan(CLI::App& app, PlanArgs& args) {
           }};
 }
 
+/// The words that --only, --smoke, --need and --smoke-limit were given, and whether they make
+/// sense.
+struct DoctorWords {
+  std::vector<std::string> only = {};
+  std::string smoke = {}, need = {}, smoke_limit = "10min";
+};
+
+std::variant<Args, int> finish_doctor(DoctorArgs& args, const DoctorWords& words,
+                                      bool level_given) {
+  for (const auto& word : words.only) {
+    const auto rung = std::find_if(std::begin(kRungs), std::end(kRungs),
+                                   [&](Rung one) { return to_string(one) == word; });
+    if (rung != std::end(kRungs)) {
+      args.only.push_back(*rung);
+      continue;
+    }
+    std::vector<std::string> names;
+    for (const Rung one : kRungs) names.emplace_back(to_string(one));
+    return usage("doctor: no rung '" + clean_text(word, 80) + "'", "rungs: " + join(names, ", "));
+  }
+  if (!words.smoke.empty()) {
+    auto split = command_words(words.smoke);
+    if (!split) return usage(split.error().message, split.error().hint);
+    args.smoke = std::move(*split);
+    if (!level_given) args.level = 3;  // who names a command wants it tried
+  }
+  if (!words.need.empty()) {
+    const auto need = parse_bytes(words.need);
+    if (!need || !(*need >= 0))
+      return usage("doctor: --need '" + clean_text(words.need, 40) + "' is no size",
+                   "write it as 50GB");
+    args.need_bytes = *need;
+  }
+  const auto limit = parse_duration(words.smoke_limit);
+  if (!limit || !(*limit >= 1)) {
+    return usage("doctor: --smoke-limit '" + clean_text(words.smoke_limit, 40) + "' is no time",
+                 "write it as 10min");
+  }
+  args.smoke_limit_s = *limit;
+  return args;
+}
+
+Verb add_doctor(CLI::App& app, DoctorArgs& args, DoctorWords& words) {
+  CLI::App* verb = app.add_subcommand(
+      "doctor", "Is this host fit for the run? A ladder that ends at the first rung that fails");
+  common(verb, args);
+  verb->add_option("--level", args.level,
+                   "1: seconds (host, devices), 2: a minute (framework, launcher, collective, "
+                   "storage), 3: ten minutes (larger, and the smoke test)")
+      ->check(CLI::Range(1, 3))
+      ->capture_default_str();
+  verb->add_option("--only", words.only, "Only these rungs")->type_name("RUNG,…")->delimiter(',');
+  verb->add_flag("--keep-going", args.keep_going, "Past the first rung that fails");
+  verb->add_option("--python", args.python,
+                   "The Python of your runs (default: that of --smoke, of the environment)")
+      ->type_name("PATH");
+  verb->add_option("--dir", args.dirs, "Folders that the run writes (default: . and the runs')")
+      ->type_name("DIR");
+  verb->add_option("--need", words.need, "Space that the run will write (default: earlier runs')")
+      ->type_name("SIZE");
+  verb->add_option("--smoke", words.smoke,
+                   "Your own command, ended after --steps (makes it level 3)")
+      ->type_name("CMD");
+  verb->add_option("--steps", args.steps, "Steps of the smoke test")
+      ->type_name("N")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  verb->add_option("--smoke-limit", words.smoke_limit, "Time that it may take")
+      ->type_name("TIME")
+      ->capture_default_str();
+  verb->add_option("--fail-on", args.fail_on,
+                   "Exit 4: fail (a critical finding), warn (a warning too), never")
+      ->check(CLI::IsMember({"fail", "warn", "never"}))
+      ->capture_default_str();
+  verb->add_option("--root", args.root, "A recorded machine (its proc, sys, dev, etc) instead")
+      ->type_name("DIR");
+  example(
+      verb,
+      "rigwise doctor\n  rigwise doctor --level 3 --smoke \"python train.py --logging_steps 1\" "
+      "--steps 20");
+  return {verb, [verb, &args, &words](const Cut&) {
+            return finish_doctor(args, words, verb->count("--level") > 0);
+          }};
+}
+
 Verb add_demo(CLI::App& app, DemoArgs& args) {
   CLI::App* verb =
       app.add_subcommand("demo", "The whole story on this machine: one process against two");
@@ -586,10 +678,13 @@ std::variant<Args, int> parse_args(int argc, char** argv) {
   DecideArgs decide;
   ProbeArgs probe;
   PlanArgs plan;
+  DoctorArgs doctor;
+  DoctorWords doctor_words;
   DemoArgs demo;
   std::string fail_on, start;
   const std::vector<Verb> verbs = {add_demo(app, demo),
                                    add_init(app, init),
+                                   add_doctor(app, doctor, doctor_words),
                                    add_run(app, run),
                                    add_attach(app, attach),
                                    add_stacks(app, stacks),

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "rigwise/doctor.h"
 #include "rigwise/finding.h"
 
 namespace rigwise::cli {
@@ -37,6 +38,8 @@ struct RunArgs : Common {
   std::string profile = "auto";
   Lab lab = {};
   bool detach = false, quiet = false;
+  int preflight = 0;      // levels of doctor to pass first
+  bool long_run = false;  // --long: a smoke test should be on record
 };
 struct AttachArgs : Common {
   std::string name = {};
@@ -109,6 +112,17 @@ struct PlanArgs : Common {
   std::optional<std::string> link_file = {};
   Lab lab = {};
 };
+struct DoctorArgs : Common {
+  int level = 1;
+  std::vector<Rung> only = {};
+  bool keep_going = false;
+  std::string python = {}, root = {}, fail_on = "fail";
+  std::vector<std::string> dirs = {};
+  std::optional<double> need_bytes = {};
+  std::vector<std::string> smoke = {};  // words of --smoke
+  int steps = 20;
+  double smoke_limit_s = 0;
+};
 struct DemoArgs : Common {
   std::optional<std::string> dir = {}, model = {}, workload = {};
   int runs_a_side = 3;
@@ -116,7 +130,7 @@ struct DemoArgs : Common {
 
 using Args =
     std::variant<RunArgs, AttachArgs, StacksArgs, RunsArgs, ReadArgs, LedgerArgs, TriageArgs,
-                 CompareArgs, InitArgs, DecideArgs, ProbeArgs, PlanArgs, DemoArgs>;
+                 CompareArgs, InitArgs, DecideArgs, ProbeArgs, PlanArgs, DoctorArgs, DemoArgs>;
 
 /// What to do, or the exit code after help, version or an error was printed.
 std::variant<Args, int> parse_args(int argc, char** argv);

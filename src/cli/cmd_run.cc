@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "cli/failed_run.h"
 #include "cli/lab_patterns.h"
+#include "cli/preflight.h"
 #include "cli/profile_words.h"
 #include "cli/verbs.h"
 #include "report/failure.h"
@@ -81,6 +82,7 @@ int cmd_run(const RunArgs& args) {
     return fail({Errc::usage, "'" + args.name + "' is the id of a run already",
                  "another name: that run could not be told from this one"});
   }
+  if (const auto refused = preflight(args)) return *refused;
   auto statement = statement_at(args.lab);
   if (statement) {
     options.statement = std::move(*statement);

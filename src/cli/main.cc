@@ -98,6 +98,7 @@ int dispatch(const Args& args) {
     int operator()(const DecideArgs& a) const { return cmd_decide(a); }
     int operator()(const ProbeArgs& a) const { return cmd_probe(a); }
     int operator()(const PlanArgs& a) const { return cmd_plan(a); }
+    int operator()(const DoctorArgs& a) const { return cmd_doctor(a); }
     int operator()(const DemoArgs& a) const { return cmd_demo(a); }
   };
   return std::visit(Visitor(), args);

@@ -28,6 +28,7 @@ int cmd_probe(const ProbeArgs& args);
 int cmd_plan(const PlanArgs& args);
 int cmd_plan_memory(const PlanArgs& args);   // plan memory
 int cmd_plan_options(const PlanArgs& args);  // plan --from
+int cmd_doctor(const DoctorArgs& args);
 int cmd_demo(const DemoArgs& args);
 
 /// Prints "rigwise: MESSAGE" and the hint on stderr; returns the exit code that the error's kind
