@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "plan/supply.h"
 #include "rigwise/plan_options.h"
 
 namespace rigwise {
@@ -20,20 +21,18 @@ double spike_factor(double window_s) {
   return 1.09 * std::pow(3.0 / 1.09, std::min(1.0, share));
 }
 
-constexpr double kSupplyEfficiency = 0.9;
 constexpr double kComfortFrac = 0.9;  // of the rating, day in, day out
-constexpr double kHostW = 200;        // processor under load, board, drives, fans
 
 }  // namespace
 
 PowerPlan plan_power(std::int64_t gpus, double gpu_limit_w, const OptionContext& context) {
   PowerPlan plan;
   plan.gpus = gpus;
-  const double rest = context.rest_w.value_or(kHostW);
+  const double rest = context.rest_w.value_or(plan::kHostW);
   if (!context.rest_w) plan.assumed.push_back("host without GPUs 200 W");
   const double n = static_cast<double>(gpus);
   plan.continuous_w = n * gpu_limit_w + rest;
-  plan.wall_w = plan.continuous_w / kSupplyEfficiency;
+  plan.wall_w = plan.continuous_w / plan::kSupplyEfficiency;
   if (context.circuit) {
     plan.circuit_limit_w = 0.8 * context.circuit->volts * context.circuit->amperes;
     plan.circuit_holds = plan.wall_w + context.circuit_other_w <= *plan.circuit_limit_w;

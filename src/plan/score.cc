@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 
 #include "rigwise/plan.h"
+#include "rigwise/stats.h"
 
 namespace rigwise {
 
@@ -30,17 +30,6 @@ CasePrediction predict_collective(const PlanCase& c) {
   const double n = static_cast<double>(c.workload.n_gpus);
   const double sent = c.collective_bytes * 2 * (n - 1) / n;
   return filled(c, {sent / time->value, sent / time->high, sent / time->low});
-}
-
-double median_of(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const std::size_t m = values.size() / 2;
-  return values.size() % 2 == 1 ? values[m] : (values[m - 1] + values[m]) / 2;
-}
-double mean_of(const std::vector<double>& values) {
-  if (values.empty()) return 0;
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 /// Percent of the truth; degrees for heat.
@@ -113,21 +102,22 @@ void tally_case(Tally& tally, const PlanCase& c, const PlanTruth& truth,
 ScoreGroup closed(Tally tally) {
   ScoreGroup group = std::move(tally.group);
   const double n = static_cast<double>(std::max<std::size_t>(1, tally.errors.size()));
-  group.mean_error = mean_of(tally.errors);
-  group.median_error = median_of(tally.errors);
-  group.bias = mean_of(tally.signed_errors);
+  group.mean_error = stats::mean(tally.errors).value_or(0);
+  group.median_error = stats::median(tally.errors).value_or(0);
+  group.bias = stats::mean(tally.signed_errors).value_or(0);
   group.covered_frac = static_cast<double>(tally.inside) / n;
   group.above_frac = static_cast<double>(tally.above) / n;
-  group.interval_score = mean_of(tally.interval_scores);
+  group.interval_score = stats::mean(tally.interval_scores).value_or(0);
   std::vector<double> sources;
   for (const auto& [source, errors] : tally.by_source) {
-    sources.push_back(mean_of(errors));
+    sources.push_back(stats::mean(errors).value_or(0));
     group.by_source.emplace_back(source, sources.back());
   }
-  group.mean_by_source = mean_of(sources);
+  group.mean_by_source = stats::mean(sources).value_or(0);
   for (const auto& name : tally.baseline_names) {
     const auto& errors = tally.baselines[name];
-    group.baselines.push_back({name, mean_of(errors), median_of(errors)});
+    group.baselines.push_back(
+        {name, stats::mean(errors).value_or(0), stats::median(errors).value_or(0)});
   }
   return group;
 }

@@ -10,9 +10,10 @@ namespace rigwise::plan {
 
 namespace {
 
-// What a row says was seen by following every tensor of one training step of that program (or of
-// the library below it) from its creation to its release. logit_bytes: 16-bit logits, fp32 copy,
-// log-softmax and its gradient that live at one time.
+// LitGPT's and Hugging Face's rows were seen by following every tensor of one training step from
+// its creation to its release. The other rows were read out of those programs' code and documents;
+// no step of them was followed or run. logit_bytes: 16-bit logits, fp32 copy, log-softmax and its
+// gradient that live at one time.
 constexpr std::array kTrainers = {
     Trainer{.name = "litgpt",
             .logit_bytes = 6,

@@ -5,7 +5,7 @@
 
 namespace rigwise::plan {
 
-/// Read in each trainer's published code; see trainers.cc.
+/// Read in each trainer's published code, two of them followed in a step; see trainers.cc.
 struct Trainer {
   std::string_view name = {};      // part of the framework's name, lower case
   double logit_bytes = 12;         // at the peak, for each token and vocabulary entry
