@@ -77,6 +77,14 @@ Json to_json(const LinkReport& report) {
                                   {"check", to_json(collective.check)},
                                   {"sizes", to_json(collective.sizes)}});
   }
+  if (const auto& overlap = report.overlap) {
+    out["overlap"] = {{"message_bytes", overlap->bytes},
+                      {"repeats", overlap->repeats},
+                      {"compute_alone_s", overlap->compute_alone_s},
+                      {"compute_together_s", overlap->compute_together_s},
+                      {"all_reduce_s", overlap->all_reduce_s},
+                      {"both_s", overlap->both_s}};
+  }
   return out;
 }
 
@@ -120,6 +128,14 @@ std::string to_text(const LinkReport& report) {
   for (const auto& pair : report.pairs) {
     out +=
         fmt::format("latency {} → {}: {} µs\n", pair.from, pair.to, microseconds(pair.latency_s));
+  }
+  if (const auto& overlap = report.overlap) {
+    out += fmt::format(
+        "all_reduce of {} beside arithmetic: {} µs, {} µs without it, arithmetic {} µs ({} µs on "
+        "one rank alone)\n",
+        format_bytes_binary(static_cast<double>(overlap->bytes)), microseconds(overlap->both_s),
+        microseconds(overlap->all_reduce_s), microseconds(overlap->compute_together_s),
+        microseconds(overlap->compute_alone_s));
   }
   return out + fmt::format("{} compared where they arrived\n",
                            format_bytes(static_cast<double>(checked_bytes)));

@@ -53,6 +53,27 @@ LinkSize sized(std::int64_t bytes, const std::vector<double>& times_s, double bu
   return size;
 }
 
+/// Arithmetic as training has it: products of matrices, and passes over memory between them.
+class Arithmetic {
+ public:
+  explicit Arithmetic(at::Device device)
+      : x_TH(at::ones({256, 512}, device)), w_HF(at::full({512, 1024}, 1e-3, device)) {}
+
+  void run(std::int64_t rounds) {
+    for (std::int64_t round = 0; round < rounds; ++round) {
+      const at::Tensor up_TF = at::gelu(at::mm(x_TH, w_HF));
+      x_TH = at::mm(up_TF, w_HF.t()).add_(x_TH, 0.5).clamp_(-1, 1);
+    }
+  }
+
+ private:
+  at::Tensor x_TH, w_HF;  // tokens, hidden, MLP
+};
+
+constexpr std::int64_t kLeastHidden = 64 << 10;         // smaller messages are latency
+constexpr double kLeastWork_s = 0.02, kMostWork_s = 1;  // of the arithmetic beside an all-reduce
+constexpr int kMostOverlapRepeats = 5;
+
 class Measurement {
  public:
   Measurement(Comm& comm, const LinkOptions& options) : comm_(comm), options_(options) {}
@@ -86,7 +107,62 @@ class Measurement {
     return out;
   }
 
+  LinkOverlap overlap() {
+    LinkOverlap out;
+    out.bytes = options_.sizes_bytes.back();
+    out.repeats = std::min(options_.repeats, kMostOverlapRepeats);
+    at::Tensor message = on_device(at::zeros({out.bytes / 4}, at::kFloat));
+    Arithmetic arithmetic(comm_.device());
+    out.all_reduce_s = median_of(out.repeats, [&] { comm_.all_reduce(message).wait(); });
+    const double target_s = std::clamp(out.all_reduce_s, kLeastWork_s, kMostWork_s);
+    std::int64_t rounds = 1;
+    for (double took_s = 0; took_s < target_s / 2; rounds *= 2) {
+      took_s = slowest(timed([&] { arithmetic.run(rounds); }));
+    }
+    out.compute_together_s = median_of(out.repeats, [&] { arithmetic.run(rounds); });
+    for (int rank = 0; rank < comm_.size(); ++rank) {
+      const double alone_s = median_of(out.repeats, [&] {
+        if (comm_.rank() == rank) arithmetic.run(rounds);
+      });
+      out.compute_alone_s = std::max(out.compute_alone_s, alone_s);
+    }
+    out.both_s = median_of(out.repeats, [&] {
+      Pending sum = comm_.all_reduce(message);
+      arithmetic.run(rounds);
+      sum.wait();
+    });
+    return out;
+  }
+
  private:
+  /// Seconds from a common start to this rank's own end.
+  template <class Work>
+  double timed(Work work) {
+    synchronize(comm_.device());
+    comm_.barrier();
+    const auto start = Clock::now();
+    work();
+    synchronize(comm_.device());
+    return seconds_since(start);
+  }
+
+  double slowest(double seconds) {
+    at::Tensor all = on_device(at::tensor({seconds}, at::kDouble));
+    comm_.all_reduce(all, ReduceOp::max).wait();
+    return all.item<double>();
+  }
+
+  /// The slowest rank's, behind a warm-up.
+  template <class Work>
+  double median_of(int repeats, Work work) {
+    std::vector<double> times_s;
+    for (int repeat = 0; repeat <= repeats; ++repeat) {
+      const double took_s = slowest(timed(work));
+      if (repeat > 0) times_s.push_back(took_s);
+    }
+    return spread_of(times_s).median_s;
+  }
+
   [[nodiscard]] at::Tensor on_device(const at::Tensor& x) const { return x.to(comm_.device()); }
 
   /// Repeats of one message from `pair.from` to `pair.to` and an answer; the round trips' times on
@@ -247,6 +323,7 @@ LinkReport measure_link(Comm& comm, const LinkOptions& options) {
     for (const char* operation : {"all_reduce", "all_gather", "reduce_scatter", "broadcast"}) {
       report.collectives.push_back(measurement.collective(operation));
     }
+    if (options.sizes_bytes.back() >= kLeastHidden) report.overlap = measurement.overlap();
   }
   return report;
 }

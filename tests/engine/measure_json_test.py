@@ -41,6 +41,9 @@ def check_link(text, ranks, what):
         factor = {"all_reduce": 2 * (ranks - 1) / ranks, "broadcast": 1}.get(row["operation"], (ranks - 1) / ranks)
         for size in row["sizes"]:  # nccl-tests' doc/PERFORMANCE.md
             check(f"{what}: busbw", abs(size["busbw_bytes_per_s"] / size["algbw_bytes_per_s"] - factor) < 1e-9)
+    overlap = report["overlap"]
+    check(f"{what}: overlap", list(overlap) == ["message_bytes", "repeats", "compute_alone_s", "compute_together_s", "all_reduce_s", "both_s"]
+          and overlap["message_bytes"] == 64 * 1024 and all(value > 0 for value in overlap.values()))
 
 
 check_link(run([ENGINE, *LINK, "--ranks", "2"]), 2, "--ranks 2")

@@ -109,6 +109,10 @@ TEST(Link, EveryPairAndCollectiveOfEverySize) {
       EXPECT_EQ(size.busbw_bytes_per_s, size.algbw_bytes_per_s);
     }
   }
+  ASSERT_TRUE(report.overlap);
+  EXPECT_EQ(report.overlap->bytes, 100000);
+  EXPECT_GT(report.overlap->compute_alone_s, 0);
+  EXPECT_GT(report.overlap->both_s, 0);
   // nccl-tests' factors for two ranks: all_reduce 2(n-1)/n = 1, all_gather and reduce_scatter 1/2
   for (const auto& collective : report.collectives) {
     const double factor =
