@@ -38,6 +38,22 @@ std::optional<std::string> number_behind(std::string_view rest) {
   return value ? std::optional(std::to_string(*value)) : std::nullopt;
 }
 
+/// rigwise-engine's "(4096 of 5242880 parameters trained)".
+bool read_trained_of_all(Session& session, const Piece& piece, std::string_view text) {
+  const std::size_t end = text.find(" parameters trained)");
+  if (end == std::string_view::npos) return false;
+  const std::size_t begin = text.rfind('(', end);
+  if (begin == std::string_view::npos || end - begin > 60) return false;
+  const std::string_view words = text.substr(begin + 1, end - begin - 1);
+  const std::size_t of = words.find(" of ");
+  if (of == std::string_view::npos) return false;
+  const auto trained = to_integer(words.substr(0, of)), all = to_integer(words.substr(of + 4));
+  if (!trained || !all || *trained < 0 || *trained > *all) return false;
+  session.fact("trainable_parameters", std::to_string(*trained), piece);
+  session.fact("parameters", std::to_string(*all), piece);
+  return true;
+}
+
 }  // namespace
 
 bool read_banner(Session& session, const Piece& piece, std::string_view text) {
@@ -55,7 +71,7 @@ bool read_banner(Session& session, const Piece& piece, std::string_view text) {
   if (!contains(text, "atch size") && !contains(text, "Num ") && !contains(text, "steps") &&
       !contains(text, "param"))
     return false;
-  bool found = false;
+  bool found = read_trained_of_all(session, piece, text);
   for (const Phrase& phrase : kPhrases) {
     const std::size_t at = text.find(phrase.text);
     if (at == std::string_view::npos || (phrase.training_only && session.evaluation_banner))

@@ -275,6 +275,19 @@ TEST(LogFormats, BrokenJsonIsMalformed) {
   EXPECT_EQ(reader.statistics().first_bad_line, 1);
 }
 
+TEST(LogFormats, EngineSaysWhatIsTrained) {
+  LogReader reader("log/out.log");
+  const auto batch =
+      reader.push("m by LoRA on t.txt (4096 of 5082368 parameters trained), ddp, 2 ranks\n", 1);
+  std::string facts;
+  for (const Fact& fact : batch.facts) facts += fact.key + '=' + fact.value + ' ';
+  EXPECT_EQ(facts, "trainable_parameters=4096 parameters=5082368 ");
+  for (const char* odd : {"(5 of 4 parameters trained)\n", "(x of 9 parameters trained)\n",
+                          "of 9 parameters trained)\n", "( of  parameters trained)\n"}) {
+    EXPECT_TRUE(LogReader("log/out.log").push(odd, 1).facts.empty()) << odd;
+  }
+}
+
 TEST(LogFormats, Bars) {
   EXPECT_READ(
       "\rEpoch 3:  50%|#####     | 50/100 [00:10<00:10,  5.00it/s, v_num=0, loss=2.0, "
