@@ -15,6 +15,8 @@
 
 namespace rigwise {
 
+constexpr double kGibBytes = 1073741824;
+
 /// A decoder's or encoder's dimensions. All positive.
 struct ModelShape {
   std::int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
@@ -58,6 +60,7 @@ struct Workload {
   std::int64_t n_gpus = 1, n_nodes = 1;
   std::string gpu = {};
   std::optional<double> gpu_mem_bytes = {};
+  std::string offload = {};               // optimizer, all (weights too): to the host
   std::string metric = {};                // allocated, active, reserved, device
   std::optional<double> grad_bytes = {};  // all-reduced per optimizer step, where certain
   std::optional<Interconnect> link = {};
@@ -107,6 +110,14 @@ struct Reduction {
   double saves_bytes = 0;
   std::string speed_price = {}, quality_risk = {};
 };
+/// A moment beside the training step. On the host: of all ranks of one host, their processes
+/// included. Assumed from what programs are known to do; its interval is not calibrated.
+struct MemoryMoment {
+  std::string when = {};  // load, train (host only), save
+  bool on_host = false;
+  Interval bytes = {};  // GPU: in the workload's metric
+  std::string what = {};
+};
 enum class Fit { fits, may_not_fit, does_not_fit, unknown };
 struct FitPlan {
   MemoryEstimate estimate = {};
@@ -115,8 +126,11 @@ struct FitPlan {
   std::vector<Reduction> reductions = {};  // those that save something, cheapest first
   std::vector<Reduction> together = {};    // the shortest run of them, in that order, that fits
   std::optional<Interval> together_peak = {};
-  std::optional<double> load_peak_bytes = {};  // where loading needs more than training
+  std::vector<MemoryMoment> moments = {};
 };
+
+/// The workload's sizes are there and positive, as predict_memory asks for.
+std::vector<MemoryMoment> memory_moments(const Workload& workload);
 
 /// Set-ups that cannot be: which number, and what would do. Empty: none found.
 std::optional<Error> impossible_setup(const Workload& workload);
@@ -191,6 +205,16 @@ Result<Interval> rate_at_cap(double cap_w, std::vector<CapPoint> points);
 /// The temperature at which a GPU settles, from readings since the load began, evenly spaced.
 /// Errors: unavailable (fewer than three readings).
 Result<Interval> settled_temperature(const std::vector<double>& samples_c);
+
+struct ThrottleForecast {
+  double chance_frac = 0;                // of reaching the limit at all under this load
+  std::optional<Interval> after_s = {};  // since the load began, if it does; empty: hardly
+};
+/// When a GPU gets as hot as `limit_c` (where it slows down), from readings since the load began,
+/// `interval_s` apart; `more_c`: what a neighbour would add to where it settles. The same curves as
+/// settled_temperature. Errors: unavailable (fewer than three readings), usage (no spacing).
+Result<ThrottleForecast> time_to_limit(const std::vector<double>& samples_c, double interval_s,
+                                       double limit_c, double more_c = 0);
 
 // ----------------------------------------------------------------------------------------------
 // published cases ("plan case v1") and the score

@@ -462,8 +462,10 @@ void add_plan_memory(CLI::App* verb, PlanArgs& args) {
   verb->add_option("--gpu", args.gpu, "memory: the board, by name: rtx3090")->type_name("NAME");
   verb->add_option("--gpus", args.gpus, "memory: how many of them (default: 1)")
       ->check(CLI::Range(1.0, 4096.0));
-  verb->add_option("--strategy", args.strategy, "memory: single, ddp, fsdp, zero1-3, tp, pp")
-      ->check(one_of({"single", "ddp", "fsdp", "zero1", "zero2", "zero3", "tp", "pp"}));
+  verb->add_option("--strategy", args.strategy,
+                   "memory: single, ddp, fsdp, zero1-3, zero2_offload, zero3_offload, tp, pp")
+      ->check(one_of({"single", "ddp", "fsdp", "zero1", "zero2", "zero3", "zero2_offload",
+                      "zero3_offload", "tp", "pp"}));
   verb->add_option("--precision", args.precision, "memory: bf16, fp16, fp32, bf16_mixed …")
       ->check(one_of({"bf16", "fp16", "fp32", "bf16_mixed", "fp16_mixed"}));
   verb->add_option("--quant", args.quant, "memory: of qlora: nf4_dq (default), nf4, int8, gptq4")

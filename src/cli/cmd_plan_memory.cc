@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/text.h"
@@ -21,6 +22,19 @@ Result<ModelSource> model_of(const std::string& text) {
                  "a folder with config.json, or a name such as llama-3.1-8b"};
   }
   return find_model(text);
+}
+
+/// What predict_memory tells apart. Errors: usage, with the nearest name.
+Status known_optimizer(const std::string& name) {
+  static const std::vector<std::string> kNames = {
+      "adamw",          "adam",        "adamw_torch",      "adamw_torch_fused", "adamw_8bit",
+      "adamw_bnb_8bit", "paged_adamw", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor",
+      "lion",           "sgd"};
+  if (std::find(kNames.begin(), kNames.end(), name) != kNames.end()) return Ok{};
+  const auto near = nearest_name(lower(name), kNames);
+  return Error{Errc::usage, "unknown optimizer '" + clean_text(name, 60) + "'",
+               near ? "did you mean '" + *near + "'? known: " + join(kNames, ", ")
+                    : "known: " + join(kNames, ", ")};
 }
 
 }  // namespace
@@ -53,12 +67,17 @@ int cmd_plan_memory(const PlanArgs& args) {
   if (w.method == "qlora") w.quant = args.quant.value_or("nf4_dq");
   w.precision = given(args.precision, w.method == "full" ? "bf16_mixed" : "bf16", "precision");
   w.optimizer = given(args.optimizer, "adamw", "optimizer");
+  if (const auto known = known_optimizer(w.optimizer); !known) return fail(known.error());
   w.checkpointing = given(args.checkpointing, "none", "recomputation");
   w.attention = args.attention.value_or("flash");
   w.logits = args.logits.value_or("full");
   w.framework = given(args.framework, "hf", "trainer");
   w.n_gpus = static_cast<std::int64_t>(args.gpus.value_or(1));
   w.strategy = args.strategy.value_or(w.n_gpus > 1 ? "ddp" : "single");
+  if (w.strategy.ends_with("_offload")) {  // DeepSpeed: stage 3 can put the weights away too
+    w.strategy.resize(w.strategy.size() - std::string_view("_offload").size());
+    w.offload = w.strategy == "zero3" ? "all" : "optimizer";
+  }
   w.metric = args.metric.value_or("device");
   if (args.gpu) {
     const auto gpu = find_gpu(*args.gpu);

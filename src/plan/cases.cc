@@ -94,7 +94,7 @@ Workload workload_of(const Json& setup) {
   w.n_gpus = std::max<std::int64_t>(1, count_of(setup, "n_gpus", 1));
   w.n_nodes = std::max<std::int64_t>(1, count_of(setup, "n_nodes", 1));
   w.gpu = word_of(setup, "gpu");
-  if (const auto gib = number_of(setup, "gpu_mem_gib")) w.gpu_mem_bytes = *gib * 1073741824.0;
+  if (const auto gib = number_of(setup, "gpu_mem_gib")) w.gpu_mem_bytes = *gib * kGibBytes;
   w.metric = word_of(setup, "metric");
   w.grad_bytes = number_of(setup, "grad_bytes");
   if (const Json& link = member(setup, "interconnect"); !link.empty()) w.link = link_of(link);

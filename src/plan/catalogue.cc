@@ -79,7 +79,7 @@ Result<Row> find_row(const std::vector<Row>& rows, std::string_view name, std::s
 Result<GpuSpec> find_gpu(std::string_view name) {
   static const auto rows = rows_of(plan::k_gpus_csv);
   RW_TRY(const Row row, find_row(rows, name, "GPU"));
-  return GpuSpec{text(row, "name"), number(row, "mem_gib") * 1073741824.0, number(row, "power_w"),
+  return GpuSpec{text(row, "name"), number(row, "mem_gib") * kGibBytes, number(row, "power_w"),
                  text(row, "p2p"), text(row, "source")};
 }
 

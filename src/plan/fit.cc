@@ -90,6 +90,15 @@ std::optional<Error> impossible_setup(const Workload& w) {
                  "all weights cannot be trained where they are quantised (" + w.quant + ")",
                  "--method qlora trains adapters on them"};
   }
+  if (!w.offload.empty() && w.strategy != "zero2" && w.strategy != "zero3" &&
+      w.strategy != "fsdp") {
+    return Error{Errc::usage, "offloading (" + w.offload + ") under strategy " + w.strategy,
+                 "--strategy zero2, zero3 or fsdp"};
+  }
+  if (w.offload == "all" && w.strategy == "zero2") {
+    return Error{Errc::usage, "zero2 keeps all weights on every GPU: they cannot be offloaded",
+                 "--offload optimizer, or --strategy zero3"};
+  }
   if (!w.shape) return std::nullopt;
   const ModelShape& s = *w.shape;
   if (s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads != 0) {
@@ -121,6 +130,7 @@ Result<FitPlan> plan_fit(const Workload& workload, const std::vector<MemoryAncho
   if (auto error = impossible_setup(workload)) return *std::move(error);
   FitPlan plan;
   RW_TRY(plan.estimate, predict_memory(workload, anchors));
+  plan.moments = memory_moments(workload);
   if (workload.gpu_mem_bytes) plan.usable_bytes = kUsableFrac * *workload.gpu_mem_bytes;
   plan.fit = fit_of(plan.estimate.peak, plan.usable_bytes);
   Workload together = workload;

@@ -15,14 +15,15 @@ constexpr double kPlateauC = 76, kPlateauSdC = 5;
 constexpr double kTauSamples = 13, kTauSdLog = 0.35;
 constexpr double kMisfitC = 2.3;
 constexpr double kHottestC = 92;
+constexpr double kLeastChance = 0.05;  // below it no time is told
 
-struct Point {
-  double plateau_c, weight;
+/// One curve that the readings allow: T(k) = plateau + start·e^(−k/τ), k in readings.
+struct Curve {
+  double plateau_c, start_c, tau, weight;
 };
 
-}  // namespace
-
-Result<Interval> settled_temperature(const std::vector<double>& samples_c) {
+/// Curves with their weights, which sum to 1, the lowest plateau first.
+Result<std::vector<Curve>> curves_through(const std::vector<double>& samples_c, double& last) {
   std::vector<double> samples;
   for (const double s : samples_c) {
     if (std::isfinite(s) && s > -40 && s < 130) samples.push_back(s);
@@ -33,8 +34,8 @@ Result<Interval> settled_temperature(const std::vector<double>& samples_c) {
                  "record a few minutes of the load: rigwise run -- CMD"};
   }
   const std::size_t n = samples.size();
-  const double last = (samples[n - 1] + samples[n - 2] + samples[n - 3]) / 3;
-  std::vector<Point> grid;
+  last = (samples[n - 1] + samples[n - 2] + samples[n - 3]) / 3;
+  std::vector<Curve> grid;
   double best = -1e300;
   for (double tau = 3; tau < 400; tau *= 1.15) {
     std::vector<double> decay(n);
@@ -56,27 +57,70 @@ Result<Interval> settled_temperature(const std::vector<double>& samples_c) {
       const double zt = std::log(tau / kTauSamples) / kTauSdLog;
       const double log_weight = -0.5 * (sum / (kMisfitC * kMisfitC) + zs * zs + zt * zt);
       best = std::max(best, log_weight);
-      grid.push_back({s, log_weight});
+      grid.push_back({s, start, tau, log_weight});
     }
   }
+  for (auto& curve : grid) curve.weight = std::exp(curve.weight - best);
+  std::sort(grid.begin(), grid.end(),
+            [](const Curve& a, const Curve& b) { return a.plateau_c < b.plateau_c; });
+  return grid;
+}
+
+}  // namespace
+
+Result<Interval> settled_temperature(const std::vector<double>& samples_c) {
+  double last = 0;
+  RW_TRY(const std::vector<Curve> grid, curves_through(samples_c, last));
   double total = 0, mean = 0;
-  for (auto& point : grid) {
-    point.weight = std::exp(point.weight - best);
-    total += point.weight;
-    mean += point.weight * point.plateau_c;
+  for (const auto& curve : grid) {
+    total += curve.weight;
+    mean += curve.weight * curve.plateau_c;
   }
   mean /= total;
-  std::sort(grid.begin(), grid.end(),
-            [](const Point& a, const Point& b) { return a.plateau_c < b.plateau_c; });
   const auto quantile = [&](double share) {
     double sum = 0;
-    for (const auto& point : grid) {
-      sum += point.weight;
-      if (sum >= share * total) return point.plateau_c;
+    for (const auto& curve : grid) {
+      sum += curve.weight;
+      if (sum >= share * total) return curve.plateau_c;
     }
     return grid.back().plateau_c;
   };
   return Interval{mean, std::min(quantile(0.1), mean - 0.5), std::max(quantile(0.9), mean + 0.5)};
+}
+
+Result<ThrottleForecast> time_to_limit(const std::vector<double>& samples_c, double interval_s,
+                                       double limit_c, double more_c) {
+  if (!(interval_s > 0) || !std::isfinite(interval_s)) {
+    return Error{Errc::usage, "time to a temperature: readings without their spacing", ""};
+  }
+  double last = 0;
+  RW_TRY(const std::vector<Curve> grid, curves_through(samples_c, last));
+  std::vector<std::pair<double, double>> times;  // seconds, weight
+  double total = 0, reached = 0;
+  for (const auto& curve : grid) {
+    total += curve.weight;
+    const double plateau = curve.plateau_c + more_c;
+    if (plateau <= limit_c) continue;
+    const double begin = curve.plateau_c + curve.start_c;
+    const double after =
+        begin >= limit_c ? 0 : curve.tau * std::log((plateau - begin) / (plateau - limit_c));
+    times.emplace_back(after * interval_s, curve.weight);
+    reached += curve.weight;
+  }
+  ThrottleForecast forecast;
+  forecast.chance_frac = reached / total;
+  if (forecast.chance_frac < kLeastChance) return forecast;
+  std::sort(times.begin(), times.end());
+  const auto quantile = [&](double share) {
+    double sum = 0;
+    for (const auto& [seconds, weight] : times) {
+      sum += weight;
+      if (sum >= share * reached) return seconds;
+    }
+    return times.back().first;
+  };
+  forecast.after_s = Interval{quantile(0.5), quantile(0.1), quantile(0.9)};
+  return forecast;
 }
 
 }  // namespace rigwise

@@ -12,7 +12,6 @@ namespace plan {
 
 namespace {
 
-constexpr double kGib = 1024.0 * 1024 * 1024;
 constexpr double kWorkspaceBytes = 32e6;  // cuBLAS keeps one for each stream
 constexpr double kContextBytes = 0.5e9;   // CUDA context, seen by nvidia-smi only
 
@@ -224,6 +223,8 @@ Terms terms_of(const Workload& w) {
   if (w.optimizer.starts_with("adam") && w.optimizer.find("8bit") == std::string::npos) {
     t.optimizer_work = trainer.optimizer_copies * trainable * element * state_share;
   }
+  if (!w.offload.empty()) t.optimizer = t.optimizer_work = 0;  // the update runs on the host
+  if (w.offload == "all") t.weights = 0;                       // what is gathered is counted below
   const bool checkpointed = w.checkpointing == "full";
   if (facts.mixed) {  // autocast keeps its 16-bit copies until the step is over
     const double copies = layer_matrices(s) * 2 * static_cast<double>(s.layers);

@@ -16,7 +16,7 @@ using namespace report;
 namespace {
 
 std::string gib(double bytes) {
-  return fmt::format("{:.1f}", bytes / 1073741824.0);
+  return fmt::format("{:.1f}", bytes / kGibBytes);
 }
 std::string range_in_words(const Interval& peak) {
   return fmt::format("{} GiB ({} to {})", gib(peak.value), gib(peak.low), gib(peak.high));
@@ -65,6 +65,28 @@ void add_reductions(std::string& out, const FitPlan& plan, const TextStyle& styl
   out += table.text(style);
 }
 
+/// Loading, saving and the host's side.
+void add_moments(std::string& out, const FitPlan& plan, const TextStyle& style) {
+  if (plan.moments.empty()) return;
+  out += "\n  Beside the training step (assumed from what trainers do):\n\n";
+  Table table;
+  table.align = {Table::Align::left, Table::Align::right, Table::Align::left};
+  table.head = {"moment", "GiB", "what"};
+  table.grey_last = false;
+  for (const auto& moment : plan.moments) {
+    std::string what = moment.what;
+    const double have = moment.on_host ? 0 : plan.usable_bytes.value_or(0);
+    if (have > 0 && moment.bytes.low > have) {
+      what = "DOES NOT FIT " + gib(have) + ": " + what;
+    } else if (have > 0 && moment.bytes.high > have) {
+      what = "may not fit " + gib(have) + ": " + what;
+    }
+    table.rows.push_back({(moment.on_host ? "host, " : "GPU, ") + moment.when,
+                          gib(moment.bytes.low) + " to " + gib(moment.bytes.high), what});
+  }
+  out += table.text(style);
+}
+
 }  // namespace
 
 std::string fit_text(const FitPlan& plan, const Workload& w, const TextStyle& style) {
@@ -89,6 +111,7 @@ std::string fit_text(const FitPlan& plan, const Workload& w, const TextStyle& st
   if (!plan.estimate.assumed.empty()) {
     out += hang("  Assumed: ", safe(join(plan.estimate.assumed, ", "), 600) + ".", width);
   }
+  add_moments(out, plan, style);
   add_reductions(out, plan, style);
   if (plan.together_peak) {
     std::vector<std::string> changes;
@@ -145,6 +168,15 @@ std::string fit_json(const FitPlan& plan, const Workload& w) {
   }
   json["parts"] = std::move(parts);
   json["assumed"] = plan.estimate.assumed;
+  Json moments = Json::array();
+  for (const auto& moment : plan.moments) {
+    Json one = interval_json(moment.bytes);
+    one["when"] = moment.when;
+    one["where"] = moment.on_host ? "host" : "gpu";
+    one["what"] = moment.what;
+    moments.push_back(std::move(one));
+  }
+  json["moments"] = std::move(moments);
   json["reductions"] = reductions_json(plan.reductions);
   json["together"] = reductions_json(plan.together);
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
