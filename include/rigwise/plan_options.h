@@ -11,6 +11,7 @@
 
 #include "rigwise/catalogue.h"
 #include "rigwise/plan.h"
+#include "rigwise/plan_strategies.h"
 #include "rigwise/result.h"
 #include "rigwise/run.h"
 
@@ -31,30 +32,18 @@ struct MeasuredRun {
   std::optional<std::int64_t> steps = {};
   std::int64_t gpus = 1;
   Workload workload = {};                 // as far as its settings are known
-  std::optional<double> grad_bytes = {};  // all-reduced in a step; empty: from the workload
+  std::optional<MeasuredStep> step = {};  // of one GPU, where its log states phases
   std::optional<double> settled_c = {}, slowdown_c = {};
+  std::vector<double> heat_c = {};  // readings of the hottest GPU since the load began
+  double heat_interval_s = 0;       // between them
   std::optional<double> gpu_mean_w = {}, gpu_limit_w = {};
   std::optional<double> checkpoint_bytes = {};  // all that was saved
-};
-
-/// What a link delivers: measured (two messages or a rate) or from the catalogue.
-struct LinkKnown {
-  std::string name = {};
-  Interval bytes_per_s = {};  // all-reduce, at the number of GPUs to be used
-  double latency_s = 0;
-  bool measured = false, between_hosts = false;
-  std::string source = {};
 };
 
 /// What a plan needs of a run beside its ledger's rows: settings, heat, power, saved bytes. A model
 /// folder that is still there is read for its dimensions.
 MeasuredRun measured_run(const Run& run, std::vector<MeasuredRow> rows,
                          std::optional<std::int64_t> steps);
-
-LinkKnown link_from(const LinkSpec& spec);
-/// A file of measurements: `rigwise-engine link --json`, nccl-tests' table, `iperf3 --json`.
-/// `name` is its path. Errors: malformed, with what was expected.
-Result<LinkKnown> read_link(std::string_view text, const std::string& name);
 
 struct Addition {
   std::string text = {};  // "rtx3090 @ x4-chipset"
@@ -84,6 +73,8 @@ struct OptionRow {
   std::string refused = {};                // why, where there is no prediction
   bool assumed = false;                    // rests on a figure that nobody measured
   std::string risk = {}, evidence_needed = {}, notes = {};
+  std::optional<ThrottleForecast> throttle =
+      {};  // of the GPU that was measured, beside the new one
   std::optional<double> buy_price = {}, run_kwh = {}, run_price = {};
   std::optional<double> payback_runs = {};  // purchase against renting
   std::vector<MeasuredRow> rows = {};       // the predicted ledger
@@ -114,7 +105,8 @@ struct OptionPlan {
   double as_measured_s = 0;             // for that work
   std::vector<OptionRow> options = {};  // ranked: chance, then time, then money; refused last
   std::optional<PowerPlan> power = {};
-  std::string answer = {};  // one sentence
+  std::vector<StrategyStep> strategies = {};  // over the first addition's link, fastest first
+  std::string answer = {};                    // one sentence
 };
 
 /// Errors: unavailable (no steps, no compute row: what would measure them).

@@ -5,12 +5,15 @@
 
 #include "base/text.h"
 #include "rigwise/plan_options.h"
+#include "rigwise/stats.h"
 
 namespace rigwise {
 
 namespace {
 
 constexpr double kBusyFrac = 0.3;  // from here on a GPU reading is one under load
+
+constexpr double kAdaptersFrac = 0.5;
 
 using Facts = std::map<std::string, std::string>;
 
@@ -40,6 +43,15 @@ std::vector<std::string> targets_of(const std::string& text) {
   return targets;
 }
 
+/// rigwise-engine computes in fp32 where --dtype says nothing else.
+std::string engine_precision(const std::vector<std::string>& command) {
+  for (std::size_t i = 0; i < command.size(); ++i) {
+    if (command[i] == "--dtype" && i + 1 < command.size()) return command[i + 1];
+    if (command[i].starts_with("--dtype=")) return command[i].substr(8);
+  }
+  return "fp32";
+}
+
 Workload workload_of(const Run& run) {
   Facts facts;
   for (const auto& fact : run.info.facts) facts[fact.key] = fact.value;
@@ -50,9 +62,16 @@ Workload workload_of(const Run& run) {
   w.lora_rank = number(facts, "lora_rank");
   w.lora_targets = targets_of(word(facts, "lora_targets"));
   const std::string quantised = word(facts, "quantisation");
-  w.method = !w.lora_rank ? "full" : quantised.empty() ? "lora" : "qlora";
+  // less than half of the weights trained: adapters, whatever their settings are called
+  const bool adapters = w.lora_rank || (w.trainable_params && w.params &&
+                                        *w.trainable_params < kAdaptersFrac * *w.params);
+  w.method = !adapters ? "full" : quantised.empty() ? "lora" : "qlora";
   if (w.method == "qlora") w.quant = quantised == "8bit" ? "int8" : "nf4_dq";
   w.precision = word(facts, "precision");
+  if (word(facts, "launcher") == "rigwise-engine") {
+    w.framework = "rigwise";
+    if (w.precision.empty()) w.precision = engine_precision(run.info.command);
+  }
   w.seq_len = number(facts, "sequence_length");
   w.micro_batch = number(facts, "micro_batch");
   w.grad_accum = number(facts, "accumulation");
@@ -78,9 +97,37 @@ Workload workload_of(const Run& run) {
   return w;
 }
 
+/// Medians of the phases that the log states, of rank 0, behind the first tenth of the steps.
+std::optional<MeasuredStep> step_of(const Run& run, const Workload& w) {
+  const auto steps = read_steps(run);
+  if (!steps) return std::nullopt;
+  std::vector<double> forward, backward, optimizer, other;
+  const std::size_t skip = std::max<std::size_t>(3, steps->rows.size() / 10);
+  std::size_t seen = 0;
+  for (const auto& row : steps->rows) {
+    if (row.kind != RecordKind::train || row.rank.value_or(0) != 0) continue;
+    if (!row.forward_s || !row.backward_s || !row.step_time_s || ++seen <= skip) continue;
+    forward.push_back(*row.forward_s);
+    backward.push_back(*row.backward_s);
+    optimizer.push_back(row.optimizer_s.value_or(0));
+    other.push_back(*row.step_time_s - *row.forward_s - *row.backward_s - optimizer.back() -
+                    row.sync_s.value_or(0));
+  }
+  if (forward.empty()) return std::nullopt;
+  MeasuredStep step;
+  step.forward_s = *stats::median(forward);
+  step.backward_s = *stats::median(backward);
+  step.optimizer_s = *stats::median(optimizer);
+  step.other_s = std::max(0.0, *stats::median(other));
+  step.micro_steps = std::max(1.0, w.grad_accum.value_or(1));
+  step.phases_measured = true;
+  if (!(step.forward_s > 0) || !(step.backward_s > 0)) return std::nullopt;
+  return step;
+}
+
 struct GpuSeen {
   double power_sum = 0, power_n = 0, limit_w = 0;
-  std::vector<double> temp_c = {};
+  std::vector<double> temp_c = {}, t_s = {};
 };
 
 void see_gpus(const Run& run, MeasuredRun& measured) {
@@ -92,7 +139,10 @@ void see_gpus(const Run& run, MeasuredRun& measured) {
                                   auto& gpu = seen[{host, sample.gpu}];
                                   if (sample.power_w)
                                     gpu.power_sum += *sample.power_w, gpu.power_n += 1;
-                                  if (sample.temp_c) gpu.temp_c.push_back(*sample.temp_c);
+                                  if (sample.temp_c) {
+                                    gpu.temp_c.push_back(*sample.temp_c);
+                                    gpu.t_s.push_back(sample.t_s);
+                                  }
                                   if (sample.power_limit_w)
                                     gpu.limit_w = std::max(gpu.limit_w, *sample.power_limit_w);
                                   return true;
@@ -116,7 +166,11 @@ void see_gpus(const Run& run, MeasuredRun& measured) {
       const std::size_t step = std::max<std::size_t>(1, gpu.temp_c.size() / 200);
       for (std::size_t i = 0; i < gpu.temp_c.size(); i += step) thin.push_back(gpu.temp_c[i]);
       if (const auto plateau = settled_temperature(thin)) {
-        measured.settled_c = std::max(measured.settled_c.value_or(0), plateau->value);
+        if (plateau->value <= measured.settled_c.value_or(0)) continue;
+        measured.settled_c = plateau->value;
+        measured.heat_c = std::move(thin);
+        measured.heat_interval_s = (gpu.t_s.back() - gpu.t_s.front()) * static_cast<double>(step) /
+                                   static_cast<double>(gpu.t_s.size() - 1);
       }
     }
   }
@@ -138,9 +192,10 @@ MeasuredRun measured_run(const Run& run, std::vector<MeasuredRow> rows,
     const bool small =
         measured.workload.precision == "bf16" || measured.workload.precision == "fp16";
     // torch all-reduces gradients in the parameters' type; adapters are mostly fp32
-    measured.grad_bytes =
+    measured.workload.grad_bytes =
         *measured.workload.trainable_params * (measured.workload.method == "full" && small ? 2 : 4);
   }
+  measured.step = step_of(run, measured.workload);
   if (const auto events = read_events(run)) {
     double bytes = 0;
     for (const auto& event : events->rows) {

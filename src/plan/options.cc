@@ -4,7 +4,8 @@
 #include <cmath>
 #include <tuple>
 
-#include "plan/memory.h"
+#include "plan/strategies.h"
+#include "plan/supply.h"
 #include "rigwise/plan_options.h"
 #include "rigwise/units.h"
 
@@ -13,6 +14,7 @@ namespace rigwise {
 namespace {
 
 constexpr double kZ80 = 1.2816;           // half of an 80 % interval in standard deviations
+constexpr double kSlowdownC = 87;         // where the driver does not say
 constexpr double kNeighbourC = 12;        // a second card below the first: assumed until measured
 constexpr double kMostAssumed = 0.95;     // nothing is certain that nobody measured
 constexpr double kNvmeBytesPerS = 1.5e9;  // sustained writes of a plain NVMe drive, assumed
@@ -85,53 +87,12 @@ double chance_of(const Interval& wall, double limit) {
   return 0.5 * std::erfc(-(limit - wall.value) / sigma / std::sqrt(2.0));
 }
 
-/// Bytes that one GPU sends in a step of data parallel training on n GPUs, as an interval: unknown
-/// adapters are taken as what 7B models have.
-struct Sent {
-  Interval bytes = {};
-  bool assumed = false;
-};
-Sent gradients_sent(const MeasuredRun& run, double n) {
-  const double ring = 2 * (n - 1) / n;
-  if (run.grad_bytes) {
-    const double bytes = ring * *run.grad_bytes;
-    return {{bytes, bytes, bytes}, false};
-  }
-  const Workload& w = run.workload;
-  if (w.method == "full" && (w.params || w.shape)) {
-    const double bytes = ring * 2 * w.params.value_or(w.shape ? shape_params(*w.shape) : 0);
-    return {{1.4 * bytes, bytes, 2 * bytes}, true};
-  }
-  if (w.method != "full" && w.shape && w.lora_rank) {
-    const double bytes = ring * 2 * plan::adapter_params(w);
-    return {{1.4 * bytes, bytes, 2 * bytes}, true};
-  }
-  return {{ring * 80e6, ring * 17e6, ring * 160e6}, true};
-}
-
-/// Micro-steps that n GPUs can share at the same global batch, and what their smaller or fewer
-/// micro-batches cost.
-struct Split {
-  double low = 0, value = 0, high = 0;  // of the compute seconds
-  std::string note = {};
-};
-std::optional<Split> split_of(const Workload& w, double n) {
-  const double accum = w.grad_accum.value_or(1), micro = w.micro_batch.value_or(0);
-  if (accum >= n) {
-    const double rounds = std::ceil(accum / n) / accum;
-    // even shares; launching, bucketing and rows of unequal length take up to a tenth
-    return Split{rounds, 1.02 * rounds, 1.10 * rounds, ""};
-  }
-  if (micro >= 1 && micro * accum < n) return std::nullopt;
-  // rows of one micro-batch are parted: a GPU is less busy with half of them
-  return Split{1 / n, 1.08 / n, 1.5 / n, "each GPU gets smaller micro-batches"};
-}
-
 void price(OptionRow& row, const MeasuredRun& run, const OptionContext& context, double gpus) {
   if (!row.wall_s) return;
   const double each = run.gpu_mean_w.value_or(run.gpu_limit_w ? 0.85 * *run.gpu_limit_w : 0);
   if (each <= 0) return;
-  const double watts = (gpus * each + context.rest_w.value_or(200) * 0.6) / 0.9;
+  const double watts =
+      (gpus * each + context.rest_w.value_or(plan::kHostW) * 0.6) / plan::kSupplyEfficiency;
   row.run_kwh = watts * row.wall_s->value / 3.6e6;
   if (context.kwh_price) row.run_price = *row.run_kwh * *context.kwh_price;
 }
@@ -219,56 +180,84 @@ OptionRow evaluation_gpu(Ledgered ledger, const OptionContext& context) {
 
 /// Beside a neighbour the card would come within 10 °C of where it slows, or nobody knows.
 bool nears_slowdown(const MeasuredRun& run) {
-  return !run.settled_c || *run.settled_c + kNeighbourC >= run.slowdown_c.value_or(87) - 10;
+  return !run.settled_c || *run.settled_c + kNeighbourC >= run.slowdown_c.value_or(kSlowdownC) - 10;
 }
 
-std::string heat_risk(const MeasuredRun& run, bool same_host) {
+std::optional<ThrottleForecast> throttle_beside(const MeasuredRun& run) {
+  const auto forecast = time_to_limit(run.heat_c, run.heat_interval_s,
+                                      run.slowdown_c.value_or(kSlowdownC), kNeighbourC);
+  return forecast ? std::optional(*forecast) : std::nullopt;
+}
+
+std::string heat_risk(const MeasuredRun& run, bool same_host,
+                      const std::optional<ThrottleForecast>& throttle) {
   if (!same_host) return "";
   if (!run.settled_c) return "heat not measured";
-  const double limit = run.slowdown_c.value_or(87);
+  const double limit = run.slowdown_c.value_or(kSlowdownC);
   const double with = *run.settled_c + kNeighbourC;
-  if (with >= limit - 4) {
-    return fmt::format(
-        "heat: {:.0f} °C alone, about {:.0f} °C beside a neighbour, slows at {:.0f} °C",
-        *run.settled_c, with, limit);
+  if (with < limit - 4 && (!throttle || !throttle->after_s)) {
+    return fmt::format("heat about +{:.0f} °C (to {:.0f} °C)", kNeighbourC, with);
   }
-  return fmt::format("heat about +{:.0f} °C (to {:.0f} °C)", kNeighbourC, with);
+  std::string text =
+      fmt::format("heat: {:.0f} °C alone, about {:.0f} °C beside a neighbour, slows at {:.0f} °C",
+                  *run.settled_c, with, limit);
+  if (throttle && throttle->after_s) {
+    text += fmt::format(" (chance {:.0f} %, after {} to {} of load)", 100 * throttle->chance_frac,
+                        format_duration(throttle->after_s->low),
+                        format_duration(throttle->after_s->high));
+  }
+  return text;
 }
 
-/// The compute rows of a run shared by n GPUs over that link.
+/// The run's step as one GPU would do it alone, and its work.
+struct OneGpu {
+  Workload work = {};
+  MeasuredStep step = {};
+};
+OneGpu one_gpu(const MeasuredRun& run) {
+  OneGpu one{run.workload, {}};
+  const double steps = static_cast<double>(*run.steps), gpus = static_cast<double>(run.gpus);
+  double compute = 0;
+  for (const auto& row : run.rows) {
+    if (row.cls == "compute" || row.cls == "host") compute += row.seconds.value / steps;
+  }
+  one.step = run.step.value_or(assumed_phases(run.workload, compute, 0));
+  if (run.gpus > 1) {  // its GPUs' shares of a step one after the other
+    one.work.grad_accum = one.work.grad_accum.value_or(1) * gpus;
+    one.step.micro_steps *= gpus;
+    one.step.forward_s *= gpus;
+    one.step.backward_s *= gpus;
+  }
+  return one;
+}
+
+/// The compute rows of a run shared by n GPUs, data parallel, over that link.
 Result<Ledgered> shared(const MeasuredRun& run, Ledgered ledger, const LinkKnown& link, double n,
                         double steps, bool& assumed) {
-  const auto split = split_of(run.workload, n);
-  if (!split) {
-    return Error{
-        Errc::unavailable,
-        fmt::format("a batch of {:.0f} row{} cannot be shared by {:.0f} GPUs",
-                    run.workload.micro_batch.value_or(1) * run.workload.grad_accum.value_or(1),
-                    run.workload.micro_batch.value_or(1) > 1 ? "s" : "", n),
-        ""};
+  const OneGpu one = one_gpu(run);
+  RW_TRY(const StrategyStep step,
+         predict_strategy("ddp", static_cast<std::int64_t>(n), one.work, one.step, link));
+  assumed = assumed || !link.measured || plan::gradient_bytes(run.workload).assumed;
+  const double was = run.step.value_or(one.step).compute_s();
+  const Interval share = {step.compute_s.value / was, step.compute_s.low / was,
+                          step.compute_s.high / was};
+  for (const char* cls : {"compute", "host"}) {
+    ledger.scale(cls, share.low, share.value, share.high);
   }
-  for (const char* cls : {"compute", "host"})
-    ledger.scale(cls, split->low, split->value, split->high);
   if (!link.between_hosts && nears_slowdown(run)) {
     // clocks may be held down by heat; how much shows when both ran together
     ledger.scale("compute", 1, 1.03, 1.15);
   }
   // a warm card beside another is throttled where one alone was, and more
-  ledger.scale("throttle", split->low, split->value, 2 * split->value);
+  ledger.scale("throttle", share.low, share.value, 2 * share.value);
+  const double kept = static_cast<double>(run.gpus) / n;
   // each rank reads its own rows: half of them, unless the disk is what they wait for
-  ledger.scale("input", 1 / n, 1.2 / n, 1);
-  ledger.scale("memory", 1 / n, 1 / n, 1);
-  ledger.scale("unexplained", 1 / n, 0.5 + 0.5 / n, 1);
-  const Sent sent = gradients_sent(run, n);
-  assumed = assumed || sent.assumed || !link.measured;
-  const double hops = 2 * (n - 1) * link.latency_s * 25;  // buckets of 25 MB and the first of 1 MB
-  const double widen = link.measured ? 1.0 : 1.15;        // nobody measured it on this rig
-  ledger.add("sync", {steps * (hops + sent.bytes.value / link.bytes_per_s.value),
-                      steps * (sent.bytes.low / (widen * link.bytes_per_s.high)),
-                      steps * (2 * hops + widen * sent.bytes.high / link.bytes_per_s.low)});
-  // the slower rank of each step is waited for
-  const double compute = ledger.seconds("compute");
-  ledger.add("sync", {0.03 * compute, 0.005 * compute, 0.10 * compute});
+  ledger.scale("input", kept, 1.2 * kept, 1);
+  ledger.scale("memory", kept, kept, 1);
+  ledger.scale("unexplained", kept, 0.5 + 0.5 * kept, 1);
+  if (run.gpus > 1) ledger.scale("sync", 0, 0, 0.5);  // the new one takes its place
+  ledger.add("sync", times({step.exposed_s.value, step.exposed_s.low, step.exposed_s.high}, steps,
+                           steps, steps));
   ledger.add("startup", {3, 0, 15});
   return ledger;
 }
@@ -285,7 +274,7 @@ OptionRow more_gpus(const MeasuredRun& run, const Ledgered& base, const Addition
   if (!addition.link) {
     row.refused = "nothing is known of its link";
     row.evidence_needed =
-        "rigwise-engine link --ranks 2 --sizes 8,64MiB --json > link.json over that slot or cable; "
+        "rigwise-engine link --ranks 2 --json > link.json over that slot or cable; "
         "or name its kind: \"" +
         addition.gpu.name + " @ x4-chipset\"";
     return row;
@@ -309,7 +298,8 @@ OptionRow more_gpus(const MeasuredRun& run, const Ledgered& base, const Addition
     risks.push_back("may be slower than one GPU");
   }
   if (!link.measured) risks.push_back("link assumed (" + link.name + ")");
-  if (const auto heat = heat_risk(run, !hosts); !heat.empty()) risks.push_back(heat);
+  if (!hosts) made.throttle = throttle_beside(run);
+  if (const auto heat = heat_risk(run, !hosts, made.throttle); !heat.empty()) risks.push_back(heat);
   for (const auto& risk : risks) made.risk += (made.risk.empty() ? "" : "; ") + risk;
   std::vector<std::string> needed;
   if (!link.measured) needed.push_back("link test");
@@ -450,6 +440,11 @@ Result<OptionPlan> plan_options(const MeasuredRun& run, const std::vector<Additi
     }
   }
   rank(plan);
+  if (!additions.empty() && additions.front().link) {
+    const OneGpu one = one_gpu(run);
+    plan.strategies = order_strategies({"single", "ddp", "fsdp", "tp", "pp"}, run.gpus + 1,
+                                       one.work, one.step, *additions.front().link);
+  }
   const double limit_w = run.gpu_limit_w.value_or(0);
   if (!additions.empty()) {
     const double watts = std::max(limit_w, additions.front().gpu.power_w);

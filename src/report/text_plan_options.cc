@@ -61,6 +61,21 @@ std::string details_of(const OptionRow& option, std::size_t width) {
   return text.empty() ? "" : hang("  " + safe(option.name, 60) + ": ", text, width);
 }
 
+/// "ddp 1.7 s a step (1.6 to 1.9), pp 2.4 s (2.2 to 2.9); not tp: …"
+std::string strategies_in_words(const std::vector<StrategyStep>& strategies) {
+  std::string text, refused;
+  for (const auto& one : strategies) {
+    if (!one.refused.empty()) {
+      refused += "; not " + safe(one.strategy, 20) + ": " + safe(one.refused, 200);
+      continue;
+    }
+    text += fmt::format("{}{} {}{} ({} to {})", text.empty() ? "" : ", ", safe(one.strategy, 20),
+                        format_duration(one.step_s.value), text.empty() ? " a step" : "",
+                        format_duration(one.step_s.low), format_duration(one.step_s.high));
+  }
+  return text + refused;
+}
+
 }  // namespace
 
 std::string options_text(const OptionPlan& plan, const OptionContext& context,
@@ -84,6 +99,10 @@ std::string options_text(const OptionPlan& plan, const OptionContext& context,
   table.grey_last = false;
   out += table.text(style) + '\n';
   for (const auto& option : plan.options) out += details_of(option, width);
+  if (!plan.strategies.empty()) {
+    out += '\n' +
+           hang("  strategies, fastest first: ", strategies_in_words(plan.strategies) + ".", width);
+  }
   if (plan.power) {
     out += '\n' + hang("  power: ", safe(plan.power->verdict) + ".", width);
   }
@@ -120,6 +139,10 @@ Json option_json(const OptionRow& option) {
   json["risk"] = option.risk;
   json["evidence_needed"] = option.evidence_needed;
   if (!option.notes.empty()) json["notes"] = option.notes;
+  if (option.throttle) {
+    json["throttle_chance_frac"] = json_number(option.throttle->chance_frac);
+    if (option.throttle->after_s) json["throttle_after"] = seconds_json(*option.throttle->after_s);
+  }
   put(json, "buy_price", option.buy_price);
   put(json, "run_kwh", option.run_kwh);
   put(json, "run_price", option.run_price);
@@ -131,6 +154,22 @@ Json option_json(const OptionRow& option) {
     rows.push_back(std::move(one));
   }
   json["rows"] = std::move(rows);
+  return json;
+}
+
+Json strategy_json(const StrategyStep& one) {
+  Json json;
+  json["strategy"] = one.strategy;
+  json["ranks"] = one.ranks;
+  if (!one.refused.empty()) {
+    json["refused"] = one.refused;
+    return json;
+  }
+  json["step"] = seconds_json(one.step_s);
+  json["compute"] = seconds_json(one.compute_s);
+  json["exposed"] = seconds_json(one.exposed_s);
+  json["sent_bytes"] = json_number(one.sent_bytes);
+  json["assumed"] = one.assumed;
   return json;
 }
 
@@ -171,6 +210,9 @@ std::string options_json(const OptionPlan& plan, const OptionContext& context) {
   Json options = Json::array();
   for (const auto& option : plan.options) options.push_back(option_json(option));
   json["options"] = std::move(options);
+  Json strategies = Json::array();
+  for (const auto& one : plan.strategies) strategies.push_back(strategy_json(one));
+  json["strategies"] = std::move(strategies);
   if (plan.power) json["power"] = power_json(*plan.power);
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -47,7 +47,7 @@ MeasuredRun eight_hours() {
   run.workload.method = "lora";
   run.workload.micro_batch = 2;
   run.workload.grad_accum = 8;
-  run.grad_bytes = 160e6;
+  run.workload.grad_bytes = 160e6;
   run.settled_c = 71;
   run.slowdown_c = 92;
   run.gpu_mean_w = 320;
@@ -134,7 +134,7 @@ TEST(PlanOptions, AMeasuredLinkIsNarrowerThanACatalogues) {
 TEST(PlanOptions, SlowerThanOneGpuIsSaid) {
   auto run = eight_hours();
   run.workload.method = "full";
-  run.grad_bytes = 16e9;
+  run.workload.grad_bytes = 16e9;
   const auto plan = plan_options(run, {*parse_addition("rtx3090 @ 1gbe", {})}, five_hours());
   ASSERT_TRUE(plan.ok());
   const auto& host = option(*plan, "host");
