@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <toml++/toml.h>
 #include <unistd.h>
 
@@ -16,6 +17,8 @@ namespace {
 
 constexpr std::uint64_t kMostLabBytes = 1 << 20;
 constexpr std::uint64_t kMostLinkBytes = 16 << 20;
+constexpr double kMostOfAnything = 1e9;  // watts, money
+constexpr double kLeastSpeedup = 0.01;
 
 /// lab.toml's [plan] table: what no sensor sees. Errors: usage, malformed (with the place).
 Status read_plan_table(const PlanArgs& args, OptionContext& context) {
@@ -25,10 +28,15 @@ Status read_plan_table(const PlanArgs& args, OptionContext& context) {
     if (!args.lab) return Ok{};
     return Error{Errc::usage, text.error().message, ""};
   }
+  std::optional<double> other_w;
+  std::optional<std::string> currency, circuit, wait;
   try {
     const toml::table table = toml::parse(*text);
     const auto* plan = table["plan"].as_table();
-    if (plan == nullptr) return Ok{};
+    if (plan == nullptr && !table.contains("plan")) return Ok{};
+    if (plan == nullptr) {
+      return Error{Errc::malformed, path.string() + ": plan is not a table", "[plan]"};
+    }
     static const std::vector<std::string> kKeys = {
         "kwh_price", "gpu_price", "rent_per_hour",   "rent_speedup",    "psu_w",
         "rest_w",    "circuit",   "circuit_other_w", "evaluation_wait", "currency"};
@@ -40,22 +48,41 @@ Status read_plan_table(const PlanArgs& args, OptionContext& context) {
           path.string() + ": [plan] has an unknown key '" + clean_text(key.str(), 60) + "'",
           near ? "did you mean '" + *near + "'?" : "known: " + join(kKeys, ", ")};
     }
-    const auto number = [&](const char* key, std::optional<double>& into) {
-      const auto value = (*plan)[key].value<double>();
-      if (value && *value >= 0) into = *value;
+    const auto wrong = [&](std::string_view key, std::string_view expected) {
+      const auto* value = plan->get(key);
+      return Error{Errc::malformed,
+                   fmt::format("{}:{}: [plan] {} is not {}", path.string(),
+                               value->source().begin.line, key, expected),
+                   ""};
     };
-    number("kwh_price", context.kwh_price);
-    number("gpu_price", context.gpu_price);
-    number("rent_per_hour", context.rent_per_h);
-    number("rent_speedup", context.rent_speedup);
-    number("psu_w", context.psu_w);
-    number("rest_w", context.rest_w);
-    context.circuit_other_w = (*plan)["circuit_other_w"].value_or(0.0);
-    context.currency = clean_text((*plan)["currency"].value_or(std::string("€")), 8);
-    if (const auto circuit = (*plan)["circuit"].value<std::string>()) {
+    for (const auto& [key, into] :
+         {std::pair("kwh_price", &context.kwh_price), std::pair("gpu_price", &context.gpu_price),
+          std::pair("rent_per_hour", &context.rent_per_h),
+          std::pair("rent_speedup", &context.rent_speedup), std::pair("psu_w", &context.psu_w),
+          std::pair("rest_w", &context.rest_w), std::pair("circuit_other_w", &other_w)}) {
+      if (!plan->contains(key)) continue;
+      const auto value = (*plan)[key].value<double>();
+      if (!value || !(*value >= 0) || *value > kMostOfAnything) {
+        return wrong(key, "a number from 0 on, without a unit");
+      }
+      *into = *value;
+    }
+    if (context.rent_speedup && *context.rent_speedup < kLeastSpeedup) {
+      return wrong("rent_speedup", "a factor: 2.5 where the rented machine is 2.5 times as fast");
+    }
+    context.circuit_other_w = other_w.value_or(0);
+    for (const auto& [key, into] :
+         {std::pair("currency", &currency), std::pair("circuit", &circuit),
+          std::pair("evaluation_wait", &wait)}) {
+      if (!plan->contains(key)) continue;
+      *into = (*plan)[key].value<std::string>();
+      if (!*into) return wrong(key, "a text in quotes");
+    }
+    context.currency = clean_text(currency.value_or("€"), 8);
+    if (circuit) {
       RW_TRY(context.circuit, find_circuit(*circuit));
     }
-    if (const auto wait = (*plan)["evaluation_wait"].value<std::string>()) {
+    if (wait) {
       RW_TRY(context.evaluation_wait_s, parse_duration(*wait));
     }
   } catch (const toml::parse_error& error) {
