@@ -18,6 +18,7 @@
 #include "cli/engine.h"
 #include "cli/probe.h"
 #include "cli/verbs.h"
+#include "rigwise/catalogue.h"
 #include "rigwise/stats.h"
 #include "rigwise/units.h"
 
@@ -269,8 +270,10 @@ class Probe {
   Status try_all() {
     say(fmt::format("trying {} strategies, {} steps each", rows_.size(), kTrialSteps));
     std::optional<EngineLog> base;
-    for (auto& row : rows_) {
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      ProbeRow& row = rows_[i];
       RW_CHECK(try_one(row, base));
+      if (i == 0 && base) predict(*base);  // turns the rows behind single
       if (row.state == ProbeState::measured) continue;
       if (row.strategy.name == "single") return single_fails(row);
       say(fmt::format("{} {}: {}", row.strategy.name,
@@ -313,6 +316,81 @@ class Probe {
     if (!same.same) return stop(ProbeState::refused, same.why);
     remember_pace(row, logs->front(), wall_s);
     return Ok{};
+  }
+
+  /// Plan's order from single's trial and the link, which is measured for it: the strategies are
+  /// tried and run in that order, and it is judged by what they then do. Where it cannot be had,
+  /// the report says why.
+  void predict(const EngineLog& single) {
+    if (report_.devices < 2) return;
+    const auto link = measure_link();
+    if (!link) {
+      report_.not_predicted = link.error().message;
+      return;
+    }
+    auto model = read_model(report_.model);
+    Workload w;
+    if (model) w.shape = model->shape, w.params = model->params;
+    w.framework = "rigwise";
+    w.method = args_.method;
+    w.precision = args_.dtype.value_or("fp32");
+    w.micro_batch = args_.micro_batch;
+    w.grad_accum = std::ceil(static_cast<double>(report_.global_batch) / args_.micro_batch);
+    w.seq_len = static_cast<double>(single.steps[0].tokens) / report_.global_batch;
+    if (w.method != "full") {  // what the engine adapts where nothing else is asked for
+      w.lora_rank = 8;
+      w.lora_targets = {"q", "v"};
+    }
+    const MeasuredStep step = measured_step(single, *w.grad_accum);
+    if (!step.phases_measured) {
+      report_.not_predicted = "single's trial tells no phases";
+      return;
+    }
+    std::vector<std::string> names;
+    for (const auto& row : rows_) names.push_back(row.strategy.name);
+    predicted_ = order_strategies(names, report_.devices, w, step, *link);
+    const auto place = [&](const ProbeRow& row) {
+      if (row.strategy.name == "single") return std::ptrdiff_t{-1};
+      return std::ranges::find(predicted_, row.strategy.name, &StrategyStep::strategy) -
+             predicted_.begin();
+    };
+    std::ranges::stable_sort(rows_, {}, place);
+    for (const auto& one : predicted_) {
+      if (!one.refused.empty()) continue;
+      report_.predicted_order.push_back(one.strategy);
+      const auto row =
+          std::ranges::find(rows_, one.strategy, [](const ProbeRow& r) { return r.strategy.name; });
+      const double was = step.step_s();
+      row->predicted_factor = Interval{.value = was / one.step_s.value,
+                                       .low = was / one.step_s.high,
+                                       .high = was / one.step_s.low};
+    }
+  }
+
+  Result<LinkKnown> measure_link() const {
+    const std::string ranks = std::to_string(report_.devices);
+    Words argv = {engine_.string(),   "link",         "--json",    "--ranks", ranks,
+                  "--device",         report_.device, "--repeats", "3",       "--sizes",
+                  "8,64KiB,1MiB,8MiB"};
+    if (report_.threads) {
+      argv.insert(argv.end(), {"--threads", std::to_string(*report_.threads)});
+    }
+    RW_TRY(const ProcessOutput told, call(argv, 120));
+    if (told.exit_status != 0) {
+      return Error{Errc::unavailable, "the link could not be measured: " + engine_word(told)};
+    }
+    RW_CHECK(write_file_atomic(folder_ / "link.json", told.out));
+    return read_link(told.out, (folder_ / "link.json").string());
+  }
+
+  void judge_prediction() {
+    std::vector<std::pair<std::string, double>> measured;
+    for (const auto& row : report_.rows) {
+      if (row.state != ProbeState::measured || !row.tokens_per_s) continue;
+      const double tokens = static_cast<double>(report_.tokens_a_step.value_or(1));
+      measured.emplace_back(row.strategy.name, tokens / row.tokens_per_s->value);
+    }
+    report_.order_judged = judge_order(predicted_, measured);
   }
 
   void remember_pace(const ProbeRow& row, const EngineLog& log, double wall_s) {
@@ -544,6 +622,7 @@ class Probe {
     report_.rows = rows_;
     rank_rows(report_.rows);
     report_.verdict = probe_verdict(report_.rows);
+    judge_prediction();
     const std::string single_name = rows_.front().name;
     for (const auto& row : report_.rows) {
       if (!row.verdict) continue;
@@ -576,7 +655,8 @@ class Probe {
   const ProbeArgs& args_;
   fs::path engine_, root_, folder_, lab_;
   ProbeReport report_;
-  std::vector<ProbeRow> rows_;  // in the order of trying; single is the first
+  std::vector<ProbeRow> rows_;           // in the order of trying; single is the first
+  std::vector<StrategyStep> predicted_;  // fastest first
   std::vector<std::pair<std::string, double>> expected_s_;  // seconds of one run, by strategy
   std::vector<std::vector<std::vector<EngineLog>>> logs_;   // by row, run, rank
   std::vector<std::pair<std::size_t, fs::path>> dirs_;      // run directories and their rows

@@ -142,6 +142,9 @@ Result<EngineStep> step_of(const Json& line) {
     return Error{Errc::malformed, fmt::format("a step without a usable '{}'", lacks)};
   }
   take("sync_s", step.sync_s);
+  take("forward_s", step.forward_s);
+  take("backward_s", step.backward_s);
+  take("optimizer_s", step.optimizer_s);
   take("peak_memory_bytes", step.peak_memory_bytes);
   if (!(step.step_time_s > 0) || step.step < 1) {
     return Error{Errc::malformed, "a step that took no time, or has no number"};
@@ -254,6 +257,24 @@ std::optional<RunFigures> figures_of(const EngineLog& log) {
   figures.tokens_per_s = *stats::median(rates);
   figures.sync_frac = sync_s / time_s;
   return figures;
+}
+
+MeasuredStep measured_step(const EngineLog& log, double micro_steps) {
+  MeasuredStep step;
+  step.micro_steps = std::max(1.0, micro_steps);
+  const auto median = [&](double EngineStep::*field) {
+    std::vector<double> values;
+    for (std::size_t i = log.steps.size() > 1 ? 1 : 0; i < log.steps.size(); ++i) {
+      values.push_back(log.steps[i].*field);
+    }
+    return stats::median(values).value_or(0);
+  };
+  step.forward_s = median(&EngineStep::forward_s);
+  step.backward_s = median(&EngineStep::backward_s);
+  step.optimizer_s = median(&EngineStep::optimizer_s);
+  step.other_s = std::max(0.0, median(&EngineStep::step_time_s) - step.compute_s());
+  step.phases_measured = step.forward_s > 0 && step.backward_s > 0;
+  return step;
 }
 
 std::optional<Interval> rate_of_runs(const std::vector<RunFigures>& runs) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rigwise/compare.h"
+#include "rigwise/plan_strategies.h"
 #include "rigwise/report.h"
 #include "rigwise/result.h"
 
@@ -38,6 +39,7 @@ struct EngineStep {
   double loss = 0;
   std::int64_t tokens = 0, predicted_tokens = 0;
   double step_time_s = 0, sync_s = 0;
+  double forward_s = 0, backward_s = 0, optimizer_s = 0;
   std::int64_t peak_memory_bytes = 0;
   std::string token_hash = {};
 };
@@ -96,6 +98,7 @@ struct ProbeRow {
   std::optional<Verdict> verdict = {};                 // against single; none for single itself
   bool likely = false;                                 // a caveat caps the verdict
   std::optional<int> runs_needed = {};
+  std::optional<Interval> predicted_factor = {};  // of single's rate, by plan, before it ran
 };
 
 /// Best first: measured ones by tokens/s, then those refused, failed and not fitting.
@@ -129,10 +132,16 @@ struct ProbeReport {
   double took_s = 0;
   std::vector<ProbeRow> rows = {};  // ranked
   ProbeVerdict verdict = {};
+  std::vector<std::string> predicted_order = {};  // by plan; empty: not predicted, and why
+  std::string not_predicted = {};
+  std::optional<OrderJudged> order_judged = {};
   std::vector<std::string> next = {};  // commands
 };
 std::string probe_text(const ProbeReport& report, const TextStyle& style);
 std::string probe_json(const ProbeReport& report);
+
+/// The step of single's trial as plan takes it, behind its first step.
+MeasuredStep measured_step(const EngineLog& log, double micro_steps);
 
 std::string_view to_string(ProbeState state);
 std::string_view to_string(ProbeChoice choice);

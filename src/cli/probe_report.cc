@@ -75,8 +75,11 @@ std::string head_text(const ProbeReport& report, std::size_t width) {
 /// Columns as wide as their widest cell. Not report::Table: its last column is for long texts.
 std::string table_text(const std::vector<ProbeRow>& rows) {
   constexpr std::size_t kVerdict = 4;  // words stand left, figures right
+  const bool predicted = std::any_of(
+      rows.begin(), rows.end(), [](const auto& row) { return row.predicted_factor.has_value(); });
   std::vector<std::vector<std::string>> cells = {
       {"strategy", "ranks", "tokens/s", "× single", "verdict", "peak", "sync", "loss"}};
+  if (predicted) cells[0].emplace_back("plan");
   for (const auto& row : rows) {
     if (row.state != ProbeState::measured) continue;
     cells.push_back(
@@ -88,6 +91,10 @@ std::string table_text(const std::vector<ProbeRow>& rows) {
          : *row.sync_frac == 0 ? "0 %"
                                : format_share(*row.sync_frac),
          loss_words(row)});
+    if (predicted) {
+      cells.back().push_back(
+          row.predicted_factor ? fmt::format("{:.2f}", row.predicted_factor->value) : "–");
+    }
   }
   std::string out;
   for (const auto& line : cells) {
@@ -118,6 +125,21 @@ std::string left_out_text(const std::vector<ProbeRow>& rows, std::size_t width) 
   return out;
 }
 
+/// How good plan's order was: what taking its first one costs against the best one.
+std::string order_text(const ProbeReport& report, std::size_t width) {
+  if (!report.not_predicted.empty()) {
+    return report::hang("Plan: ", "no order: " + report::safe(report.not_predicted) + ".", width);
+  }
+  if (!report.order_judged) return "";
+  const OrderJudged& judged = *report.order_judged;
+  std::string text = join(report.predicted_order, ", ") + ", by single's trial and the link";
+  text += judged.first == judged.best
+              ? "; its first was the fastest measured"
+              : fmt::format("; its first, {}, takes {:.1f} % longer than the fastest measured, {}",
+                            judged.first, 100 * judged.regret_frac, judged.best);
+  return report::hang("Plan's order: ", report::safe(text, 400) + ".", width);
+}
+
 }  // namespace
 
 std::string probe_text(const ProbeReport& report, const TextStyle& style) {
@@ -135,6 +157,7 @@ std::string probe_text(const ProbeReport& report, const TextStyle& style) {
   out += "\n" + table_text(report.rows);
   const std::string left_out = left_out_text(report.rows, width);
   if (!left_out.empty()) out += "\n" + left_out;
+  if (const std::string order = order_text(report, width); !order.empty()) out += "\n" + order;
   out += "\n" + report::hang("Verdict: ", report::safe(report.verdict.sentence), width);
   out += fmt::format("Took {}; every run is kept: rigwise runs\n", format_duration(report.took_s));
   for (std::size_t i = 0; i < report.next.size(); ++i) {
@@ -160,6 +183,7 @@ Json row_json(const ProbeRow& row) {
   };
   interval("tokens_per_s", row.tokens_per_s);
   interval("factor", row.factor);
+  interval("predicted_factor", row.predicted_factor);
   put(out, "peak_memory_bytes", row.peak_memory_bytes);
   put(out, "sync_frac", row.sync_frac);
   put(out, "loss_difference_frac", row.loss_difference_frac);
@@ -194,6 +218,14 @@ std::string probe_json(const ProbeReport& report) {
   out["loss_tolerance"] = report.loss_tolerance;
   out["order"] = report.order;
   out["took_s"] = json_number(report.took_s);
+  if (!report.predicted_order.empty()) out["predicted_order"] = report.predicted_order;
+  if (!report.not_predicted.empty()) out["not_predicted"] = clean_text(report.not_predicted, 600);
+  if (const auto& judged = report.order_judged) {
+    out["order_judged"] = {{"first", judged->first},
+                           {"best", judged->best},
+                           {"regret_frac", json_number(judged->regret_frac)}};
+    put(out["order_judged"], "kendall_tau", judged->kendall_tau);
+  }
   out["strategies"] = Json::array();
   for (const auto& row : report.rows) out["strategies"].push_back(row_json(row));
   out["verdict"] = {{"choice", to_string(report.verdict.choice)},

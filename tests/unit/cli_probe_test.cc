@@ -323,6 +323,38 @@ TEST(ProbeReport, Text) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
   EXPECT_NE(probe_text(report(), {.width = 40}).find("Verdict"), std::string::npos);
+  EXPECT_EQ(text.find("Plan"), std::string::npos);
+}
+
+TEST(ProbeReport, PlansOrderIsJudged) {
+  ProbeReport judged = report();
+  judged.predicted_order = {"pp", "ddp", "single"};
+  judged.order_judged = OrderJudged{"pp", "ddp", 0.25, 0.3};
+  for (auto& row : judged.rows) row.predicted_factor = Interval{1.61, 1.5, 1.7};
+  const std::string text = probe_text(judged, {.width = 80});
+  EXPECT_NE(text.find("its first, pp, takes 25.0 % longer"), std::string::npos) << text;
+  EXPECT_NE(text.find("1.61"), std::string::npos);
+  const auto json = parse_json(probe_json(judged));
+  ASSERT_TRUE(json);
+  EXPECT_EQ((*json)["order_judged"]["best"], "ddp");
+  EXPECT_EQ((*json)["predicted_order"].size(), 3U);
+}
+
+TEST(EngineLog, GivesPlanItsPhases) {
+  const std::string text =
+      R"({"step":1,"loss":7,"tokens":64,"predicted_tokens":63,"step_time_s":9,"forward_s":3,)"
+      R"("backward_s":5,"optimizer_s":1,"token_hash":"0a"})"
+      "\n"
+      R"({"step":2,"loss":7,"tokens":64,"predicted_tokens":63,"step_time_s":1,"forward_s":0.3,)"
+      R"("backward_s":0.5,"optimizer_s":0.1,"token_hash":"0a"})"
+      "\n";
+  const auto log = read_engine_log(text, "log.jsonl");
+  ASSERT_TRUE(log);
+  const MeasuredStep step = measured_step(*log, 4);
+  EXPECT_TRUE(step.phases_measured);
+  EXPECT_DOUBLE_EQ(step.backward_s, 0.5);  // the first step warms up
+  EXPECT_NEAR(step.other_s, 0.1, 1e-12);
+  EXPECT_FALSE(measured_step(*read_engine_log(whole_log(3), "log.jsonl"), 1).phases_measured);
 }
 
 TEST(ProbeReport, Json) {
