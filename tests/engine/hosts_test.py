@@ -1,49 +1,32 @@
 """Two hosts: network namespaces of this machine, with names of their own and a slow link between them."""
 import json
 import os
-import shutil
 import signal
-import subprocess
+import sys
 import time
 import unittest
 
-from engine_runs import ENGINE, EngineCase, log_lines, losses
+from engine_runs import ENGINE, SOURCE, EngineCase, log_lines, losses
+
+sys.path.insert(0, str(SOURCE / "bench"))
+from two_hosts import NoNamespaces, TwoHosts  # noqa: E402
 
 WORK = ["--steps", 4, "--seq", 32, "--global-batch", 4, "--lr", "2e-3", "--threads", "1"]
-ADDRESSES = ("10.99.7.1", "10.99.7.2")
 
 
-def ip(*words):
-    return subprocess.run(["ip", *words], capture_output=True, text=True)
-
-
-class TwoHosts(EngineCase):
+class TwoHostsTest(EngineCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.names = [f"rigwise{os.getpid()}{side}" for side in "ab"]
-        if not shutil.which("ip") or ip("netns", "add", cls.names[0]).returncode != 0:
-            raise unittest.SkipTest("network namespaces need iproute2 and root")
-        cls.addClassCleanup(ip, "netns", "del", cls.names[0])
-        ip("netns", "add", cls.names[1])
-        cls.addClassCleanup(ip, "netns", "del", cls.names[1])
-        ip("link", "add", "wire", "netns", cls.names[0], "type", "veth", "peer", "name", "wire", "netns", cls.names[1])
-        for name, address in zip(cls.names, ADDRESSES):
-            ip("-n", name, "addr", "add", f"{address}/24", "dev", "wire")
-            for link in ("lo", "wire"):
-                made = ip("-n", name, "link", "set", link, "up")
-                assert made.returncode == 0, made.stderr
-            subprocess.run(["tc", "-n", name, "qdisc", "add", "dev", "wire", "root", "tbf", "rate", "400mbit", "burst", "64kb",
-                            "latency", "50ms"], capture_output=True)
+        try:
+            cls.hosts = TwoHosts("10.99.7", 29641)
+            cls.addClassCleanup(cls.hosts.close)
+            cls.hosts.limit(400)
+        except NoNamespaces as error:
+            raise unittest.SkipTest(str(error))
 
-    def start(self, rank, *words, address=ADDRESSES[0]):
-        """One rank on its host; `unshare` gives the host a name."""
-        place = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": address,
-                 "MASTER_PORT": "29641", "OMP_NUM_THREADS": "1"}
-        named = 'hostname "$0"; exec "$@"'
-        process = subprocess.Popen(["ip", "netns", "exec", self.names[rank], "unshare", "--uts", "sh", "-c", named, f"gpu{rank + 1}",
-                                    ENGINE, *map(str, words)], env={**os.environ, **place}, text=True, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE)
+    def start(self, rank, *words, address=None):
+        process = self.hosts.start(rank, [ENGINE, *words], address)
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
         return process
@@ -60,7 +43,7 @@ class TwoHosts(EngineCase):
         alone = self.train(here, *WORK, "--strategy", "ddp", "--ranks", 2)
         there = self.new("there")
         _, err = self.both("train", "--model", self.model(), "--data", self.text, "--out", there, *WORK, "--strategy", "ddp")
-        self.assertIn(f"2 ranks, gloo over wire (towards the other hosts, from {ADDRESSES[0]})", err)
+        self.assertIn(f"2 ranks, gloo over wire (towards the other hosts, from {self.hosts.addresses[0]})", err)
         steps = [line for line in log_lines(there / "log.jsonl") if "loss" in line]
         self.assertEqual(losses(steps), losses(alone))
         self.assertEqual((there / "checkpoint-4/adapter_model.safetensors").read_bytes(),
