@@ -336,7 +336,8 @@ class Probe {
     w.precision = args_.dtype.value_or("fp32");
     w.micro_batch = args_.micro_batch;
     w.grad_accum = std::ceil(static_cast<double>(report_.global_batch) / args_.micro_batch);
-    w.seq_len = static_cast<double>(single.steps[0].tokens) / report_.global_batch;
+    w.seq_len = static_cast<double>(single.steps[0].tokens) /
+                static_cast<double>(report_.global_batch);
     if (w.method != "full") {  // what the engine adapts where nothing else is asked for
       w.lora_rank = 8;
       w.lora_targets = {"q", "v"};

@@ -16,7 +16,12 @@ GradientBytes gradient_bytes(const Workload& w) {
   if (w.grad_bytes) return {{*w.grad_bytes, *w.grad_bytes, *w.grad_bytes}, false};
   double bytes = 0;
   if (w.method == "full" && (w.params || w.shape)) {
-    bytes = 2 * w.params.value_or(w.shape ? shape_params(*w.shape) : 0);
+    const double params = w.params.value_or(w.shape ? shape_params(*w.shape) : 0);
+    bytes = 2 * params;
+    if (!w.precision.empty()) {  // gradients are of the weights' type
+      if (w.precision == "fp32" || w.precision.ends_with("_mixed")) bytes = 4 * params;
+      return {{bytes, bytes, bytes}, false};
+    }
   } else if (w.method != "full" && w.shape && w.lora_rank) {
     bytes = 2 * adapter_params(w);
   }

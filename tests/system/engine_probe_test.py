@@ -55,6 +55,27 @@ class ProbeTest(unittest.TestCase):
         self.assertEqual(row["why"], "tp:2 does not divide the model's 3 key-value heads")
         self.assertEqual(row["runs"], [])
 
+    def test_judges_plans_order(self):
+        self.assertEqual(sorted(self.document["predicted_order"]), ["ddp", "single"], self.document.get("not_predicted"))
+        judged = self.document["order_judged"]
+        self.assertEqual(judged["first"], self.document["predicted_order"][0])
+        self.assertGreaterEqual(judged["regret_frac"], 0)
+        self.assertIn(judged["kendall_tau"], (-1, 1))
+        self.assertGreater(self.row("ddp")["predicted_factor"], 0)
+        self.assertNotIn("predicted_factor", self.row("tp"))
+
+    def test_plans_from_a_run_and_the_link(self):
+        linked = call(self.folder, RIGWISE, "plan", "--json", "--from", "tiny-single", "--add", "rtx3090 @ measured", "--link",
+                      "runs/probes/tiny/link.json")
+        self.assertEqual(linked.returncode, 0, linked.stderr)
+        strategies = json.loads(linked.stdout)["strategies"]
+        steps = [one["step"]["value_s"] for one in strategies if "step" in one]
+        self.assertEqual(steps, sorted(steps))
+        self.assertEqual({one["strategy"] for one in strategies}, {"single", "ddp", "fsdp", "tp", "pp"})
+        tensor = next(one for one in strategies if one["strategy"] == "tp")
+        self.assertIn("does not divide the 3 key-value heads", tensor["refused"])
+        self.assertFalse(any(one["assumed"] for one in strategies if "step" in one))
+
     def test_says_beforehand_how_long_it_takes(self):
         self.assertRegex(self.done.stderr, r"4 runs of 12 steps will take about ")
         self.assertRegex(self.done.stderr, r"run 4 of 4: single")
