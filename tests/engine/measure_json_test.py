@@ -49,8 +49,10 @@ def check_link(text, ranks, what):
 check_link(run([ENGINE, *LINK, "--ranks", "2"]), 2, "--ranks 2")
 check_link(run([ENGINE, *LINK, "--ranks", "3"]), 3, "--ranks 3")
 
-torchrun = shutil.which("torchrun") or str(pathlib.Path(sys.executable).parent / "torchrun")
-if os.access(torchrun, os.X_OK):
+# The one beside this Python: a system may have an older one.
+beside = pathlib.Path(sys.executable).parent / "torchrun"
+torchrun = str(beside) if beside.exists() else shutil.which("torchrun")
+if torchrun:
     check_link(run([torchrun, "--no-python", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d",
                     "--rdzv_endpoint", "localhost:0", ENGINE, *LINK]), 2, "torchrun")
 else:
