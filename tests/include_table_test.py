@@ -26,7 +26,7 @@ RESULT_TYPES = {"ledger": {"compare", "decide", "report"}, "compare": {"decide",
                 "plan": {"decide", "report"}, "doctor": {"report"}, "stats": set()}
 HEADER_OF = {"result": "base", "units": "base", "finding": "run", "captured": "host", "logs_stores": "logs",
              "import": "record", "stacks": "profile", "kineto": "profile", "trace": "profile", "nccl": "profile",
-             "report_plan": "report", "catalogue": "plan", "plan_options": "plan", "plan_strategies": "plan", "change": "ledger", "flame": "report"}
+             "report_plan": "report", "catalogue": "plan", "hang": "run", "plan_options": "plan", "plan_strategies": "plan", "change": "ledger", "flame": "report"}
 INCLUDE = re.compile(r'^\s*#include\s+"([^"]+)"', re.M)
 # Folder of engine/ -> folders of engine/ that it may include besides base.
 FORMATS = {"text", "files", "data"}

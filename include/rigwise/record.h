@@ -34,6 +34,13 @@ struct ProfileOptions {
   std::optional<double> share = {};    // of the run's time that all windows may cost
 };
 
+/// Hangs: silences of a run in which nobody of it is at work (docs/hangs.md).
+struct HangOptions {
+  bool watch = true;
+  std::optional<double> after_s = {};  // silence that is too long; empty: from the run's history
+  bool stop = false;                   // end the command then
+};
+
 struct RecordOptions {
   std::filesystem::path root = {};  // where run directories lie
   std::string name = {};
@@ -41,6 +48,7 @@ struct RecordOptions {
   double interval_s = 1;
   bool detach = false;
   ProfileOptions profile = {};
+  HangOptions hang = {};
   std::optional<Statement> statement = {};
   std::vector<LogPattern> patterns = {};          // the user's own, for lines of their trainer
   std::vector<StackPattern> stack_patterns = {};  // of functions, for what no table can know

@@ -90,6 +90,9 @@ class StackClassifier {
   /// "transfer", "device", "compile", "import", "load", "prepare", "launch", "log", "profiler",
   /// kOtherPythonWork or kNoPythonWork. Lives as long as the program, or as the patterns.
   std::string_view work_of(std::span<const PythonFrame> innermost_first);
+  /// Of the stack judged last: which of its frames (0: the innermost) is the outermost one that
+  /// waits, for data, other ranks or what was launched, whatever it calls; nothing where none does.
+  [[nodiscard]] std::optional<std::size_t> wait_frame() const { return wait_frame_; }
   void forget();
 
  private:
@@ -101,6 +104,7 @@ class StackClassifier {
 
   std::vector<StackPattern> patterns_;
   std::unordered_map<const PythonCode*, Verdict> verdicts_;
+  std::optional<std::size_t> wait_frame_ = {};
 };
 
 }  // namespace rigwise

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "base/wall_time.h"
-#include "cli/profile_words.h"
+#include "cli/run_words.h"
 #include "cli/smoke.h"
 #include "rigwise/units.h"
 #include "run/layout.h"
@@ -110,6 +110,12 @@ Verb add_run(CLI::App& app, RunArgs& args) {
                    "Looking into processes: auto, none, or with short traces of PyTorch as "
                    "windows=2,first=30")
       ->capture_default_str();
+  verb->add_option("--hang-after", args.hang_after,
+                   "Silence after which a run that does nothing hangs: auto, 10min, off")
+      ->capture_default_str();
+  verb->add_option("--on-hang", args.on_hang,
+                   "record: only tell; stop: end the command, as Ctrl-C does and then harder")
+      ->capture_default_str();
   verb->add_option("--lab", args.lab,
                    "The sealed statement to keep with the run (default: lab.toml)");
   verb->add_flag("--detach", args.detach, "Return at once; rigwise attach NAME comes back to it");
@@ -139,6 +145,8 @@ Verb add_run(CLI::App& app, RunArgs& args) {
               return usage("run: --preflight is 1 or 2", "--preflight=2");
             if (auto profile = profile_options(args.profile); !profile)
               return usage(profile.error().message, profile.error().hint);
+            if (auto hang = hang_options(args.hang_after, args.on_hang); !hang)
+              return usage(hang.error().message, hang.error().hint);
             if (!args.name.empty() && !layout::is_run_name(args.name)) {
               // refused before anything starts: an unrecorded 8 hours would be the worse answer
               return usage("'" + clean_text(args.name, 120) + "' cannot name a run",

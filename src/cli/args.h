@@ -36,6 +36,7 @@ struct RunArgs : Common {
   std::vector<std::string> command = {};
   double interval_s = 1;
   std::string profile = "auto";
+  std::string hang_after = "auto", on_hang = "record";
   Lab lab = {};
   bool detach = false, quiet = false;
   int preflight = 0;      // levels of doctor to pass first

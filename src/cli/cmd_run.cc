@@ -7,7 +7,7 @@
 #include "cli/failed_run.h"
 #include "cli/lab_patterns.h"
 #include "cli/preflight.h"
-#include "cli/profile_words.h"
+#include "cli/run_words.h"
 #include "cli/verbs.h"
 #include "report/failure.h"
 #include "rigwise/ledger.h"
@@ -77,6 +77,7 @@ int cmd_run(const RunArgs& args) {
   options.command = args.command;
   options.interval_s = args.interval_s;
   options.detach = args.detach;
+  if (auto hang = hang_options(args.hang_after, args.on_hang)) options.hang = *hang;
   if (auto profile = profile_options(args.profile)) options.profile = *profile;
   if (!args.name.empty() && open_run(options.root / args.name)) {
     return fail({Errc::usage, "'" + args.name + "' is the id of a run already",

@@ -3,29 +3,21 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
-#include <thread>
 
-#include "base/files.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/verbs.h"
+#include "record/hang_verdict.h"
+#include "record/look.h"
+#include "report/hang.h"
+#include "rigwise/hang.h"
 #include "rigwise/run.h"
-#include "rigwise/stacks.h"
+#include "rigwise/units.h"
 
 namespace rigwise::cli {
 namespace {
-
-using namespace std::chrono_literals;
-
-constexpr int kTries = 20;  // a process may move, or start, while it is read
-constexpr auto kBetweenTries = 5ms;
-
-struct Place {  // one frame
-  std::string file, function;
-  int line = 0;  // 0: not known
-};
 
 struct Recorded {  // the last span that the recorder wrote
   double t_end_s = 0;
@@ -33,16 +25,12 @@ struct Recorded {  // the last span that the recorder wrote
 };
 
 struct Process {
-  ProcSample row;
-  std::string version;
-  std::string read;           // "whole", "no_frame", "torn", "gone", "unavailable"
-  std::string why, hint;      // of "unavailable"
-  std::vector<Place> frames;  // innermost first
+  ProcessLook look;
   std::optional<Recorded> recorded;
 };
 
 // The latest row of each process that the recorder last saw, ranks first.
-Result<std::vector<Process>> processes_of(const Run& run) {
+Result<std::vector<ProcSample>> processes_of(const Run& run) {
   std::map<int, ProcSample> latest;
   double last_s = 0;
   RW_CHECK(visit_proc(run, run.info.host,
@@ -52,72 +40,17 @@ Result<std::vector<Process>> processes_of(const Run& run) {
                         latest[row.pid] = row;
                         return true;
                       }));
-  std::vector<Process> out;
+  std::vector<ProcSample> out;
   for (auto& [pid, row] : latest)
     if (row.t_s >= last_s - 2 * run.info.interval_s && row.role != "other")
-      out.push_back({.row = std::move(row)});
-  const auto order = [](const Process& one) {
-    const int kind = one.row.role == "rank" ? 0 : one.row.role == "loader" ? 1 : 2;
-    return std::tuple(kind, one.row.rank.value_or(-1), one.row.pid);
+      out.push_back(std::move(row));
+  const auto order = [](const ProcSample& one) {
+    const int kind = one.role == "rank" ? 0 : one.role == "loader" ? 1 : 2;
+    return std::tuple(kind, one.rank.value_or(-1), one.pid);
   };
   std::sort(out.begin(), out.end(),
-            [&order](const Process& a, const Process& b) { return order(a) < order(b); });
+            [&order](const ProcSample& a, const ProcSample& b) { return order(a) < order(b); });
   return out;
-}
-
-// The state letter of its main thread now, or nothing where another program has its pid by now.
-std::string state_now(const ProcSample& row) {
-  const auto stat = read_file(fmt::format("/proc/{}/stat", row.pid), 4096);
-  if (!stat) return "";
-  const std::size_t open = stat->find('('), close = stat->rfind(')');
-  if (open == std::string::npos || close == std::string::npos || close + 2 >= stat->size())
-    return "";
-  return stat->substr(open + 1, close - open - 1) == row.comm ? stat->substr(close + 2, 1) : "";
-}
-
-void look(Process& process) {
-  const std::string state = state_now(process.row);
-  if (state.empty()) {
-    process.read = "gone";
-    return;
-  }
-  process.row.main_state = state;
-  auto python = PythonProcess::attach(process.row.pid);
-  if (!python) {
-    const bool gone = python.error().code == Errc::not_found;
-    process.read = gone ? "gone" : "unavailable";
-    if (!gone) {
-      process.why = python.error().message;
-      process.hint = python.error().hint;
-    }
-    return;
-  }
-  process.version = python->version();
-  std::vector<PythonFrame> frames;
-  StackRead read = StackRead::torn;
-  for (int i = 0; i < kTries; ++i) {
-    read = python->sample(frames);
-    if (read == StackRead::whole || read == StackRead::gone) break;
-    std::this_thread::sleep_for(kBetweenTries);
-  }
-  switch (read) {
-    case StackRead::whole:
-      process.read = "whole";
-      break;
-    case StackRead::no_frame:
-      process.read = "no_frame";
-      break;
-    case StackRead::torn:
-      process.read = "torn";
-      break;
-    case StackRead::gone:
-      process.read = "gone";
-      break;
-  }
-  for (const PythonFrame& frame : frames)
-    process.frames.push_back({.file = clean_text(frame.code->file),
-                              .function = clean_text(frame.code->function),
-                              .line = python->line_of(frame)});
 }
 
 // What the recorder, who may read where a stranger may not, saw last.
@@ -126,9 +59,9 @@ void add_recorded(const Run& run, std::vector<Process>& processes) {
   const auto stacks = read_stack_frames(run, run.info.host);
   if (!spans || !stacks) return;
   for (Process& process : processes) {
-    if (process.read != "unavailable") continue;
+    if (process.look.read != "unavailable") continue;
     for (auto span = spans->rows.rbegin(); span != spans->rows.rend(); ++span) {
-      if (span->pid != process.row.pid) continue;
+      if (span->pid != process.look.pid) continue;
       Recorded recorded{.t_end_s = span->t_end_s, .work = clean_text(span->work)};
       for (const StackFrames& stack : stacks->rows)
         if (stack.stack == span->stack) recorded.frames = clean_text(stack.frames, 1 << 16);
@@ -154,29 +87,27 @@ std::string_view state_word(const std::string& state) {
   return state == "Z" ? "ended" : "in no state that is known";
 }
 
-std::string title_of(const Process& process) {
-  std::string who = process.row.role;
-  if (process.row.rank)
-    who = process.row.role == "rank" ? fmt::format("rank {}", *process.row.rank)
-                                     : fmt::format("{} of rank {}", who, *process.row.rank);
-  std::string out =
-      fmt::format("{}: pid {} ({})", who, process.row.pid, clean_text(process.row.comm));
-  if (process.read != "gone") out += fmt::format(", {}", state_word(process.row.main_state));
-  if (!process.version.empty()) out += ", CPython " + process.version;
+std::string title_of(const ProcessLook& process) {
+  std::string who = process.role;
+  if (process.rank)
+    who = process.role == "rank" ? fmt::format("rank {}", *process.rank)
+                                 : fmt::format("{} of rank {}", who, *process.rank);
+  std::string out = fmt::format("{}: pid {} ({})", who, process.pid, clean_text(process.comm));
+  if (process.read != "gone") out += fmt::format(", {}", state_word(process.state));
+  if (!process.waits_on.empty()) out += " on " + process.waits_on;
+  if (!process.python.empty()) out += ", CPython " + process.python;
   return out;
 }
 
 std::string text_of(const Process& process) {
-  std::string out = title_of(process) + '\n';
-  if (process.read == "gone") return out + "  it has ended\n";
-  if (process.read == "no_frame")
-    return out + "  no Python code: it starts up, or comes to its end\n";
-  if (process.read == "torn")
-    return out +
-           fmt::format("  it moved each of {} times that it was looked at; try again\n", kTries);
-  if (process.read == "unavailable") {
-    out += fmt::format("  not read: {}\n", process.why);
-    if (!process.hint.empty()) out += fmt::format("    {}\n", process.hint);
+  const ProcessLook& look = process.look;
+  std::string out = title_of(look) + '\n';
+  if (look.read == "gone") return out + "  it has ended\n";
+  if (look.read == "no_frame") return out + "  no Python code: it starts up, or comes to its end\n";
+  if (look.read == "torn") return out + "  it moved each time that it was looked at; try again\n";
+  if (look.read == "unavailable") {
+    out += fmt::format("  not read: {}\n", look.why);
+    if (!look.hint.empty()) out += fmt::format("    {}\n", look.hint);
   }
   if (process.recorded) {
     out += fmt::format("  recorded last, {:.0f} s into the run: {}\n", process.recorded->t_end_s,
@@ -187,28 +118,68 @@ std::string text_of(const Process& process) {
   }
   std::size_t width = 0;
   std::vector<std::string> places;
-  for (const Place& place : process.frames) {
-    places.emplace_back(short_file(place.file));
-    if (place.line > 0) places.back() += fmt::format(":{}", place.line);
+  for (const LookFrame& frame : look.frames) {
+    places.emplace_back(short_file(frame.file));
+    if (frame.line > 0) places.back() += fmt::format(":{}", frame.line);
     width = std::max(width, std::min<std::size_t>(places.back().size(), 60));
   }
   for (std::size_t i = 0; i < places.size(); ++i)
-    out += fmt::format("  {:<{}}  {}\n", places[i], width, process.frames[i].function);
+    out += fmt::format("  {:<{}}  {}\n", places[i], width, look.frames[i].function);
   return out;
 }
 
+/// The hang that the run is in, as the recorder found it.
+std::optional<Hang> open_hang(const Run& run) {
+  auto hangs = read_hangs(run);
+  if (!hangs || hangs->rows.empty() || hangs->rows.back().state != HangState::open)
+    return std::nullopt;
+  return std::move(hangs->rows.back());
+}
+
+/// In one line: who is where, and what that means if it stays so. Of a run with one process its
+/// stack says it all.
+std::string answer_of(const HangVerdict& now, const std::optional<Hang>& hang, double t_s,
+                      std::size_t ranks) {
+  std::string out;
+  if (hang) {
+    out = fmt::format("No progress for {}: {}.\n", format_duration(t_s - hang->t_s), now.claim());
+    if (!now.advice.empty()) out += "Try one thing: " + now.advice + ".\n";
+    return out + "\n";
+  }
+  if (ranks < 2 || now.where.empty()) return out;
+  out = "Now: " + now.where + ".\n";
+  if (!now.because.empty()) out += "If it stays so, " + now.because + ".\n";
+  return out + "\n";
+}
+
 Json json_of(const Process& process) {
+  const ProcessLook& look = process.look;
   Json out;
-  out["pid"] = process.row.pid;
-  out["role"] = process.row.role;
-  put(out, "rank", process.row.rank);
-  out["comm"] = clean_text(process.row.comm);
-  if (process.read != "gone") out["state"] = process.row.main_state;
-  if (!process.version.empty()) out["python"] = process.version;
-  out["read"] = process.read;
-  if (!process.why.empty()) out["why"] = process.why;
+  out["pid"] = look.pid;
+  out["role"] = look.role;
+  put(out, "rank", look.rank);
+  out["comm"] = clean_text(look.comm);
+  if (look.read != "gone") out["state"] = look.state;
+  if (!look.python.empty()) out["python"] = look.python;
+  out["read"] = look.read;
+  if (!look.why.empty()) out["why"] = look.why;
+  if (!look.work.empty()) out["work"] = look.work;
+  if (!look.syscall.empty()) out["syscall"] = look.syscall;
+  if (!look.wchan.empty()) out["wchan"] = look.wchan;
+  if (!look.waits_on.empty()) out["waits_on"] = look.waits_on;
+  put(out, "connections", look.connections);
+  put(out, "closed_by_peer", look.closed_by_peer);
+  put(out, "unsent_bytes", look.unsent_bytes);
+  put(out, "unread_bytes", look.unread_bytes);
+  out["threads"] = Json::array();
+  for (const ThreadGroup& group : look.threads) {
+    Json one = {{"comm", group.comm}, {"state", group.state}};
+    if (!group.wchan.empty()) one["wchan"] = group.wchan;
+    one["count"] = group.count;
+    out["threads"].push_back(std::move(one));
+  }
   out["frames"] = Json::array();
-  for (const Place& place : process.frames) {
+  for (const LookFrame& place : look.frames) {
     Json frame;
     frame["file"] = place.file;
     if (place.line > 0) frame["line"] = place.line;
@@ -251,26 +222,36 @@ int cmd_stacks(const StacksArgs& args) {
     return fail({.code = Errc::unavailable,
                  .message = fmt::format("no process of {} is on record yet", run->info.name),
                  .hint = "it just started: try again in a second"});
-  for (Process& process : *processes) look(process);
-  if (std::any_of(processes->begin(), processes->end(),
-                  [](const Process& one) { return one.read == "unavailable"; }))
-    add_recorded(*run, *processes);
-  const bool some = std::any_of(processes->begin(), processes->end(), [](const Process& one) {
-    return one.read != "unavailable" && one.read != "torn";
+  std::vector<Process> looks;
+  std::vector<ProcessLook> seen = look_at(*processes, {});
+  const HangVerdict verdict = judge_hang(seen);
+  for (ProcessLook& look : seen) looks.push_back({.look = std::move(look), .recorded = {}});
+  const auto is_unread = [](const Process& one) { return one.look.read == "unavailable"; };
+  if (std::any_of(looks.begin(), looks.end(), is_unread)) add_recorded(*run, looks);
+  const bool some = std::any_of(looks.begin(), looks.end(), [&](const Process& one) {
+    return !is_unread(one) && one.look.read != "torn";
   });
+  const auto hang = open_hang(*run);
+  const double t_s = monotonic_s() - run->info.start_monotonic_s;
   int printed = kOk;
   if (args.json) {
     Json document;
     document["schema"] = 1;
     document["run"] = run->info.id;
     document["host"] = run->info.host;
+    document["hang"] = hang ? Json(hang->number) : Json(nullptr);
+    if (hang) document["no_progress_s"] = json_number(t_s - hang->t_s);
+    document["verdict"] = verdict_json(verdict);
     document["processes"] = Json::array();
-    for (const Process& process : *processes) document["processes"].push_back(json_of(process));
+    for (const Process& process : looks) document["processes"].push_back(json_of(process));
     printed = print(document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   } else {
+    const auto ranks = static_cast<std::size_t>(std::count_if(
+        looks.begin(), looks.end(), [](const Process& one) { return one.look.role == "rank"; }));
+    const std::string answer = answer_of(verdict, hang, t_s, ranks);
     std::string text;
-    for (const Process& process : *processes) text += (text.empty() ? "" : "\n") + text_of(process);
-    printed = print(text);
+    for (const Process& process : looks) text += (text.empty() ? "" : "\n") + text_of(process);
+    printed = print(answer + text);
   }
   return printed != kOk ? printed : some ? kOk : kPartial;
 }

@@ -13,6 +13,7 @@
 
 #include "base/files.h"
 #include "base/text.h"
+#include "rigwise/hang.h"
 #include "rigwise/units.h"
 #include "run/layout.h"
 
@@ -88,6 +89,64 @@ void know_ranks(Triage& triage, const Run& run) {
                    });
 }
 
+/// Of which layer a hang's cause is; what only shows that some rank does not come is a timeout's.
+FailureLayer layer_of(HangCause cause) {
+  switch (cause) {
+    case HangCause::input:
+      return FailureLayer::data_pipeline;
+    case HangCause::checkpoint:
+      return FailureLayer::checkpoint;
+    case HangCause::disk:
+      return FailureLayer::storage_io_permission;
+    case HangCause::terminal:
+    case HangCause::lock:
+    case HangCause::elsewhere:
+    case HangCause::mismatch:
+      return FailureLayer::user_code;
+    case HangCause::unknown:
+    case HangCause::stopped:
+    case HangCause::ended:
+    case HangCause::collective:
+      break;
+  }
+  return FailureLayer::collective_timeout;
+}
+
+/// A run that ended while it hung: what the log says then (a timeout, the user's Ctrl-C, a kill) is
+/// what came of it, and the look at its processes tells more.
+void tell_of_hang(const Run& run, Failure& failure) {
+  const auto hangs = read_hangs(run);
+  if (!hangs || hangs->rows.empty() || ended_well(run.info)) return;
+  const Hang& hang = hangs->rows.back();
+  if (hang.state == HangState::over) return;
+  const bool by_ending =
+      failure.first_meaningful && failure.first_meaningful->file == std::string(layout::kRunJson);
+  const bool gives_way = failure.layer == FailureLayer::none ||
+                         failure.layer == FailureLayer::collective_timeout || by_ending;
+  if (!gives_way || hang.look.verdict.where.empty()) return;
+  const HangVerdict& verdict = hang.look.verdict;
+  if (failure.layer != FailureLayer::none) {
+    failure.runner_up = failure.layer;
+    failure.runner_up_line = failure.first_meaningful;
+  }
+  failure.layer = layer_of(verdict.cause);
+  failure.first_meaningful =
+      FailureLine{std::string(layout::kHangs), hang.line, clean_text(verdict.claim(), 600)};
+  failure.rank.reset();
+  if (verdict.ranks.size() == 1) failure.rank = verdict.ranks.front();
+  failure.host = hang.host;
+  failure.signature = "hang-" + std::string(to_string(verdict.cause));
+  const bool shown = verdict.cause != HangCause::unknown && verdict.cause != HangCause::collective;
+  failure.confidence = shown ? 0.9 : 0.5;
+  failure.why = fmt::format(
+      "the run had made no progress for {} when it ended, and this is where "
+      "its processes were at {}",
+      format_duration(seconds_of(hang, run)), format_duration(hang.look.t_s));
+  if (!verdict.advice.empty()) failure.advice = verdict.advice;
+  failure.confirms = "rigwise stacks " + run.info.name + " the next time, while it stands still";
+  failure.failed = true;
+}
+
 }  // namespace
 
 Status push_file(Triage& triage, const std::filesystem::path& path, const LogName& name,
@@ -142,6 +201,7 @@ Result<Failure> failure_of_run(const Run& run, const Signatures& signatures,
                            : failure.layer == FailureLayer::host_oom    ? little_memory(run)
                                                                         : std::string();
   if (!seen.empty()) failure.confirms = seen;
+  tell_of_hang(run, failure);
   if (failure.failed || failure.layer != FailureLayer::none)
     failure.last_good = last_good(run, list_runs(run.dir.parent_path()), failure.layer);
   return failure;

@@ -1,5 +1,6 @@
 #include "host/peers.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <unistd.h>
 
@@ -45,22 +46,97 @@ std::vector<std::uint64_t> sockets_of(const std::string& proc, int pid) {
   ::closedir(open);
   return inodes;
 }
-}  // namespace
+/// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …
+struct TcpLine {
+  std::string_view local, remote, state, queues;
+  std::uint64_t inode = 0;
+};
 
-void parse_tcp(std::string_view text, TcpEnds& into) {
+template <class Visit>
+void each_tcp_line(std::string_view text, const Visit& visit) {
   for (const auto line : split(text, '\n')) {
     std::vector<std::string_view> words;
     for (const auto word : split(line, ' ')) {
       if (!word.empty()) words.push_back(word);
     }
-    // sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …
-    constexpr std::size_t kLocal = 1, kRemote = 2, kState = 3, kInode = 9;
-    if (words.size() <= kInode || words[kState] != "01") continue;
+    constexpr std::size_t kLocal = 1, kRemote = 2, kState = 3, kQueues = 4, kInode = 9;
+    if (words.size() <= kInode) continue;
     const auto inode = to_integer(words[kInode]);
     if (!inode || *inode <= 0) continue;
-    into[static_cast<std::uint64_t>(*inode)] = {plain_address(words[kLocal]),
-                                                plain_address(words[kRemote])};
+    visit(TcpLine{words[kLocal], words[kRemote], words[kState], words[kQueues],
+                  static_cast<std::uint64_t>(*inode)});
   }
+}
+
+std::optional<std::uint64_t> hex_of(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 16);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+/// "0100007F:1F90" → "127.0.0.1:8080". The kernel prints 32-bit words as the machine holds them.
+std::string readable_address(std::string_view address) {
+  const auto colon = address.find(':');
+  if (colon == std::string_view::npos) return {};
+  const auto port = hex_of(address.substr(colon + 1));
+  const std::string_view host = address.substr(0, colon);
+  std::array<char, INET6_ADDRSTRLEN> text = {};
+  std::array<std::uint32_t, 4> words = {};
+  if (!port || (host.size() != 8 && host.size() != 32)) return {};
+  for (std::size_t i = 0; i < host.size() / 8; ++i) {
+    const auto word = hex_of(host.substr(8 * i, 8));
+    if (!word) return {};
+    words[i] = static_cast<std::uint32_t>(*word);
+  }
+  const bool six = host.size() == 32;
+  if (::inet_ntop(six ? AF_INET6 : AF_INET, words.data(), text.data(), text.size()) == nullptr)
+    return {};
+  const std::string name = six ? "[" + std::string(text.data()) + "]" : std::string(text.data());
+  return name + ":" + std::to_string(*port);
+}
+}  // namespace
+
+void parse_tcp(std::string_view text, TcpEnds& into) {
+  each_tcp_line(text, [&](const TcpLine& line) {
+    if (line.state == "01")
+      into[line.inode] = {plain_address(line.local), plain_address(line.remote)};
+  });
+}
+
+std::map<std::uint64_t, TcpSocket> parse_tcp_sockets(std::string_view text) {
+  std::map<std::uint64_t, TcpSocket> sockets;
+  each_tcp_line(text, [&](const TcpLine& line) {
+    constexpr std::string_view kEstablished = "01", kCloseWait = "08";
+    if (line.state != kEstablished && line.state != kCloseWait) return;
+    TcpSocket socket;
+    socket.remote = readable_address(plain_address(line.remote));
+    socket.peer_closed = line.state == kCloseWait;
+    const auto colon = line.queues.find(':');
+    if (colon != std::string_view::npos) {
+      socket.unsent_bytes = static_cast<double>(hex_of(line.queues.substr(0, colon)).value_or(0));
+      socket.unread_bytes = static_cast<double>(hex_of(line.queues.substr(colon + 1)).value_or(0));
+    }
+    sockets.emplace(line.inode, std::move(socket));
+  });
+  return sockets;
+}
+
+std::optional<std::map<std::uint64_t, TcpSocket>> tcp_sockets_of(const std::string& proc, int pid) {
+  std::map<std::uint64_t, TcpSocket> own;
+  if (::access((proc + "/" + std::to_string(pid) + "/fd").c_str(), R_OK | X_OK) != 0)
+    return std::nullopt;
+  const auto inodes = sockets_of(proc, pid);
+  if (inodes.empty()) return own;
+  for (const auto* table : {"/net/tcp", "/net/tcp6"}) {
+    const auto text = read_file(proc + "/" + std::to_string(pid) + table, kMaxTableBytes);
+    if (!text) continue;
+    auto all = parse_tcp_sockets(*text);
+    for (const auto inode : inodes) {
+      if (auto found = all.extract(inode)) own.insert(std::move(found));
+    }
+  }
+  return own;
 }
 
 std::vector<bool> joined_peers(const std::vector<std::vector<std::uint64_t>>& sockets,

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,20 @@ namespace rigwise {
 /// them, IPv4 inside IPv6 as plain IPv4. From the text of /proc/net/tcp and tcp6.
 using TcpEnds = std::map<std::uint64_t, std::pair<std::string, std::string>>;
 void parse_tcp(std::string_view text, TcpEnds& into);
+
+/// One TCP connection of a process, as /proc/net/tcp shows it.
+struct TcpSocket {
+  std::string remote = {};   // "10.0.0.1:29500", "[::1]:4711"
+  bool peer_closed = false;  // the other end said that it sends no more (CLOSE_WAIT)
+  double unsent_bytes = 0;   // in the send queue: not yet acknowledged
+  double unread_bytes = 0;   // received, and the process has not read them
+};
+
+/// The connections (established, or closed by the other end) among these sockets, by inode.
+std::map<std::uint64_t, TcpSocket> parse_tcp_sockets(std::string_view text);
+/// Of a living process, from `proc`/PID/fd and its own network tables; nothing where they cannot be
+/// read.
+std::optional<std::map<std::uint64_t, TcpSocket>> tcp_sockets_of(const std::string& proc, int pid);
 
 /// One answer a process. `sockets`: inodes of the sockets that each holds.
 std::vector<bool> joined_peers(const std::vector<std::vector<std::uint64_t>>& sockets,

@@ -229,6 +229,34 @@ void step_stalled(const FindingInput& input, Findings& out) {
       {evidence}));
 }
 
+void run_hung(const FindingInput& input, Findings& out) {
+  if (input.hangs.empty()) return;
+  const Hang& last = input.hangs.back();
+  double sum_s = 0;
+  std::vector<Evidence> evidence;
+  for (const Hang& hang : input.hangs) {
+    sum_s += seconds_of(hang, *input.run);
+    evidence.push_back(Evidence{"", "hangs.jsonl", hang.line, hang.line,
+                                fmt::format("found after {}", format_duration(hang.found_s))});
+  }
+  std::string claim = input.hangs.size() == 1
+                          ? fmt::format("It made no progress for {} from {} on",
+                                        format_duration(sum_s), format_duration(last.t_s))
+                          : fmt::format("It made no progress for {} in all, {} times; the last",
+                                        format_duration(sum_s), input.hangs.size());
+  if (const std::string words = last.look.verdict.claim(); !words.empty())
+    claim += ": " + clean_text(words, 600);
+  const bool went_on = last.state == HangState::over;
+  Finding found = finding("run-hung",
+                          !went_on                            ? Severity::critical
+                          : sum_s >= 0.05 * input.run->wall_s ? Severity::warning
+                                                              : Severity::info,
+                          claim + ".", std::move(evidence));
+  if (!last.look.verdict.advice.empty())
+    found.next_step = clean_text(last.look.verdict.advice, 600);
+  out.push_back(std::move(found));
+}
+
 }  // namespace
 
 std::vector<Finding> ledger_findings(const FindingInput& input) {
@@ -245,6 +273,7 @@ std::vector<Finding> ledger_findings(const FindingInput& input) {
   clock_jumped(input, out);
   no_steps(input, out);
   step_stalled(input, out);
+  run_hung(input, out);
   std::stable_sort(out.begin(), out.end(), [](const Finding& a, const Finding& b) {
     return static_cast<int>(a.severity) > static_cast<int>(b.severity);
   });

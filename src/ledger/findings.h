@@ -7,6 +7,7 @@
 #include "ledger/split.h"
 #include "ledger/steps.h"
 #include "ledger/straggler.h"
+#include "rigwise/hang.h"
 #include "rigwise/ledger.h"
 
 namespace rigwise {
@@ -30,6 +31,7 @@ struct FindingInput {
   double largest_checkpoint_bytes = 0;
   TornCheckpoints torn = {};
   std::optional<Straggler> straggler = {};
+  std::vector<Hang> hangs = {};
   std::int64_t bad_rows = 0;  // of steps.csv and events.csv
 };
 

@@ -638,6 +638,7 @@ Result<Ledger> make_ledger(const Run& run) {
   input.largest_checkpoint_bytes = facts.largest_save_bytes;
   input.torn = facts.torn;
   input.straggler = straggler_of(facts);
+  if (auto hangs = read_hangs(run)) input.hangs = std::move(hangs->rows);
   input.bad_rows = facts.step_rows.bad_rows + facts.events.bad_rows;
   ledger.findings = ledger_findings(input);
   return ledger;

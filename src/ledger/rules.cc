@@ -73,6 +73,8 @@ constexpr std::array kRules = {
     Rule{"step-stalled", "steps far above the steady median with no event beside them", 6,
          "6 robust standard deviations and twice the median", "rigwise's comparison rules",
          "look at the watch files at that instant: disk, other programs, temperature"},
+    Rule{"run-hung", "silences in which no process of the run was at work", 1, "one",
+         "docs/hangs.md", "look at hangs.jsonl: where each process was"},
 };
 
 }  // namespace

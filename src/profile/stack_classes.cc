@@ -265,10 +265,18 @@ StackClassifier::Verdict StackClassifier::verdict_of(const PythonCode& code) con
   return {};
 }
 
+namespace {
+bool is_wait(std::string_view work) {
+  return work == "input" || work == "sync" || work == "rendezvous" || work == "launch";
+}
+}  // namespace
+
 std::string_view StackClassifier::work_of(std::span<const PythonFrame> innermost_first) {
   std::string_view inner, whole;
   bool trains = false, predicts = false;
-  for (const auto& frame : innermost_first) {
+  wait_frame_.reset();
+  for (std::size_t i = 0; i < innermost_first.size(); ++i) {
+    const PythonFrame& frame = innermost_first[i];
     if (frame.code == nullptr) continue;
     const auto [place, fresh] = verdicts_.try_emplace(frame.code);
     if (fresh) place->second = verdict_of(*frame.code);
@@ -280,6 +288,7 @@ std::string_view StackClassifier::work_of(std::span<const PythonFrame> innermost
     if (verdict.whole && !makes_gradients) {
       if (predicts && verdict.work == "checkpoint") continue;  // activations, not files
       whole = verdict.work;                                    // the outermost one in the end
+      if (is_wait(verdict.work)) wait_frame_ = i;
     } else if (inner.empty()) {
       inner = verdict.work;
     }
@@ -287,6 +296,7 @@ std::string_view StackClassifier::work_of(std::span<const PythonFrame> innermost
   // Gradients are never made inside of what only reads, saves or evaluates: then the outer name
   // means something else, such as a program called "evaluate" that trains.
   if (!whole.empty() && !trains) return whole;
+  if (trains) wait_frame_.reset();
   if (!inner.empty()) return inner;
   return innermost_first.empty() ? kNoPythonWork : kOtherPythonWork;
 }

@@ -28,7 +28,7 @@ enum class MessageKind : std::int32_t {
               // keeper.json is written
   profiling,  // before `started`: detail = 1: the command can be asked for traces, text = the
               // socket's folder; detail = 0: text = why not (empty: nothing to say)
-  // front → keeper
+  // front → keeper; recorder → keeper too, where it ends a command that hangs
   forward,  // detail = signal, number = 1: the command's whole group
   resume,   // SIGCONT to the command's group
   // front → keeper, recorder

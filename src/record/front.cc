@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "record/channel.h"
+#include "record/identity.h"
 #include "record/launch.h"
 #include "record/recorder.h"
 #include "rigwise/kineto.h"

@@ -15,10 +15,10 @@
 
 #include "base/clock.h"
 #include "record/copier.h"
+#include "record/identity.h"
 #include "record/log_writer.h"
 #include "record/nccl_environment.h"
 #include "record/profile_gate.h"
-#include "record/recorder.h"
 #include "rigwise/kineto.h"
 #include "run/layout.h"
 
@@ -52,6 +52,7 @@ class Keeper {
   void take_from_recorder();
   void decide_directory(const Message& message);
   void take_from_front();
+  void pass_on(const Message& message) const;
   void note_children();
   void take_audience();
   void finish_when_drained();
@@ -134,6 +135,7 @@ void Keeper::await_directory() {
 void Keeper::take_from_recorder() {
   if (!recorder_.valid()) return;
   const auto take = [this](const Message& message) {
+    if (message.kind == MessageKind::forward) return pass_on(message);
     if (message.kind != MessageKind::ask_trace) return decide_directory(message);
     if (!kineto_) return;
     kineto_->ask(message.pid,
@@ -263,6 +265,12 @@ void Keeper::note_children() {
   }
 }
 
+/// The command is our child and not yet waited for, so its number is still its own.
+void Keeper::pass_on(const Message& message) const {
+  if (exited_ || command_ <= 0) return;
+  ::kill(message.number != 0 ? -command_ : command_, message.detail);
+}
+
 void Keeper::take_from_front() {
   const bool there = take_messages(front_.get(), [this](const Message& message) {
     switch (message.kind) {
@@ -271,8 +279,7 @@ void Keeper::take_from_front() {
         decide_directory(message);
         break;
       case MessageKind::forward:
-        // The command is our child and not yet waited for, so its number is still its own.
-        if (!exited_) ::kill(message.number != 0 ? -command_ : command_, message.detail);
+        pass_on(message);
         break;
       case MessageKind::resume:
         if (!exited_) ::kill(-command_, SIGCONT);

@@ -3,8 +3,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -104,6 +106,16 @@ std::optional<double> cpu_seconds_of(pid_t pid) {
     return std::nullopt;
   }
   return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
+}
+
+bool signal_process(pid_t pid, const std::string& comm, int signal) {
+  // Held by a descriptor first, so that it is the one that is looked at which gets the signal.
+  const Fd held(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  std::string name = proc_text("/proc/" + std::to_string(pid) + "/comm");
+  if (name.ends_with('\n')) name.pop_back();
+  if (name.empty() || clean_text(name, 64) != comm) return false;
+  if (!held.valid()) return errno == ENOSYS && ::kill(pid, signal) == 0;
+  return ::syscall(SYS_pidfd_send_signal, held.get(), signal, nullptr, 0) == 0;
 }
 
 std::optional<std::uint64_t> main_thread_runtime_ns(pid_t pid) {

@@ -45,6 +45,10 @@ std::optional<double> cpu_seconds_of(pid_t pid);
 /// Nanoseconds that the main thread has run: moves while the process is alive and at work.
 std::optional<std::uint64_t> main_thread_runtime_ns(pid_t pid);
 
+/// Sends a signal to that process if it still is the program called `comm`. False: it is not, or it
+/// may not be sent.
+bool signal_process(pid_t pid, const std::string& comm, int signal);
+
 /// Makes `ps` show `title`. Writes over the argument area (and the environment area behind it when
 /// that is needed: the environment is moved away first), so only in a process that never runs the
 /// original program again.

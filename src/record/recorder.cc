@@ -22,6 +22,8 @@
 #include "record/checkpoint_watch.h"
 #include "record/engine_log.h"
 #include "record/facts.h"
+#include "record/hangs.h"
+#include "record/identity.h"
 #include "record/keeper.h"
 #include "record/log_tail.h"
 #include "record/nccl_table.h"
@@ -45,45 +47,6 @@ constexpr std::size_t kLogPerTick = std::size_t{8} << 20;
 constexpr double kLogAtEnd_s = 10;  // for reading what is left of the log
 constexpr double kNcclAtEnd_s = 10;
 
-std::string first_line(const char* path) {
-  auto text = read_file(path, 4096);
-  return text ? std::string(trim(*text)) : std::string();
-}
-
-/// A name that can be part of a file name.
-std::string host_name() {
-  std::array<char, 256> raw = {};
-  ::gethostname(raw.data(), raw.size() - 1);
-  std::string name;
-  for (const char c : std::string_view(raw.data())) {
-    const bool good = is_letter(c) || is_digit(c) || c == '-' || (c == '.' && !name.empty());
-    name += good ? c : '-';
-  }
-  return name.empty() ? "localhost" : name.substr(0, 100);
-}
-
-std::string working_directory() {
-  std::error_code error;
-  const auto path = std::filesystem::current_path(error);
-  return error ? std::string() : path.string();
-}
-
-RunInfo identity_of(const Launch& launch, const RecordOptions& options, const Secrets& secrets) {
-  RunInfo info;
-  info.name = launch.name;
-  info.command = secrets.mask_argv(launch.argv);
-  info.cwd = secrets.mask(working_directory());
-  info.host = host_name();
-  info.start_unix_s = launch.start_unix_s;
-  info.start_monotonic_s = launch.start_monotonic_s;
-  info.boot_id = first_line("/proc/sys/kernel/random/boot_id");
-  info.version = RIGWISE_VERSION;
-  info.interval_s = options.interval_s;
-  info.on_terminal = launch.out.terminal;
-  if (options.statement) info.statement = secrets.mask(*options.statement);
-  return info;
-}
-
 /// One output of the command: its log, its reader, and the watch for secrets in it.
 struct LogStream {
   LogTail tail;
@@ -105,6 +68,7 @@ class Recorder {
         host_(host_name()),
         cwd_(working_directory()),
         secrets_(launch.argv, launch.environment),
+        hangs_(options.hang, host_, options.stack_patterns),
         windows_(options.profile),
         grid_(options.interval_s) {}
 
@@ -126,6 +90,8 @@ class Recorder {
   void note_event(Event event);
   void note_host(const HostReading& reading);
   void note_stacks();
+  void note_hangs(std::vector<Hang> hangs);
+  void end_command(const PoliteEnd::Order& order);
   void note_self(double t_s, double took_s);
   void finish();
   void finish_facts();
@@ -148,6 +114,8 @@ class Recorder {
   std::unique_ptr<HostSampler> sampler_;
   std::unique_ptr<CheckpointWatch> watch_;
   std::unique_ptr<StackWatch> stacks_;
+  Hangs hangs_;
+  std::optional<HangLog> hang_log_;
   std::unique_ptr<LogStream> out_, err_;
   RunTally tally_;
   ProfileWindows windows_;
@@ -157,6 +125,7 @@ class Recorder {
   std::optional<Ending> ending_;
   std::optional<std::int64_t> first_step_;  // its number
   int exec_error_ = 0;
+  bool command_stopped_ = false;  // as a shell stops a job
   bool drained_ = false, paused_ = false, updated_ = false, keeper_died_ = false;
   std::int64_t lost_log_bytes_ = 0, lost_times_ = 0, unread_log_bytes_ = 0;
   TickGrid grid_;
@@ -180,6 +149,7 @@ bool Recorder::make_directory() {
   }
   writer_ = std::make_unique<RunWriter>(std::move(*writer));
   info_ = writer_->info();
+  hang_log_.emplace(writer_->dir());
   message.kind = MessageKind::recording;
   message.text = writer_->dir().string();
   message.descriptor = writer_->lock_descriptor();
@@ -256,6 +226,10 @@ void Recorder::take_from_keeper() {
       case MessageKind::started:
         command_ = message.pid;
         exec_error_ = message.detail;
+        break;
+      case MessageKind::stopped:
+      case MessageKind::continued:
+        command_stopped_ = message.kind == MessageKind::stopped;
         break;
       case MessageKind::profiling:
         if (message.detail != 0) profiling_folder_ = message.text;
@@ -337,6 +311,7 @@ void Recorder::set_paused(bool paused) {
   writer_->append(event);
   paused_ = paused;
   if (stacks_) stacks_->pause(paused);
+  hangs_.forget(t_s);
   note_self(t_s, 0);
   grid_.begin(t_s);
 }
@@ -359,6 +334,7 @@ void Recorder::take_control() {
 
 /// Names come from the file system and from the log: a secret in one is masked as anywhere else.
 void Recorder::note_event(Event event) {
+  if (event.kind == EventKind::checkpoint) hangs_.note_checkpoint(now_s());
   event.name = secrets_.mask(event.name);
   event.detail = secrets_.mask(event.detail);
   writer_->append(event);
@@ -371,6 +347,7 @@ void Recorder::note_batch(const LogBatch& batch, double t_s) {
     const auto number = step.step ? step.step : step.bar_step;
     if (number && *number > 0 && !first_step_) first_step_ = number;
     windows_.note(step);
+    hangs_.note(step, t_s);
   }
   for (const Event& event : batch.events) {
     // Checkpoints come from the file system, which knows when they ended; the log helps to find it.
@@ -388,6 +365,7 @@ bool Recorder::read_logs(double t_s, bool at_end) {
   for (LogStream* stream : {err_.get(), out_.get()}) {
     if (stream == nullptr) continue;
     const auto take = [&](std::string_view bytes, double received_s) {
+      hangs_.note_log(received_s);
       note_batch(stream->reader.push(bytes, received_s), received_s);
       for (const std::string& name : stream->scanner.push(bytes)) tally_.note_secret(name);
     };
@@ -398,6 +376,7 @@ bool Recorder::read_logs(double t_s, bool at_end) {
 }
 
 void Recorder::note_host(const HostReading& reading) {
+  hangs_.note(reading);
   if (reading.host) writer_->append(host_, *reading.host);
   for (const auto& row : reading.gpus) writer_->append(host_, row);
   windows_.note(reading.gpus);
@@ -467,6 +446,38 @@ void Recorder::note_stacks() {
   for (const StackCount& row : batch.counts) writer_->append(host_, row);
 }
 
+/// What was found goes to hangs.jsonl at once; an event says how long it lasted once that is known.
+void Recorder::note_hangs(std::vector<Hang> hangs) {
+  for (Hang& hang : hangs) {
+    mask_texts(hang, [this](const std::string& text) { return secrets_.mask(text); });
+    hang_log_->append(hang);
+    if (!hang.t_end_s) continue;
+    Event event;
+    event.t_s = hang.t_s;
+    event.t_end_s = hang.t_end_s;
+    event.kind = EventKind::gap;
+    event.name = "hang " + std::to_string(hang.number);
+    event.state = to_string(hang.state);
+    event.step = hang.last_step;
+    event.how = "recorder";
+    event.detail = hang.look.verdict.claim();
+    writer_->append(event);
+  }
+}
+
+void Recorder::end_command(const PoliteEnd::Order& order) {
+  Message message;
+  message.kind = MessageKind::forward;
+  message.detail = order.signal;
+  message.number = launch_.control == Control::shared_group ? 0 : 1;
+  const bool told = keeper_.valid() && send_message(keeper_.get(), message);
+  if (!told && command_ > 0 && !ending_) ::kill(command_, order.signal);
+  if (!order.everybody && launch_.control != Control::shared_group) return;
+  for (const ProcSample& process : sampler_->tree()) {
+    if (process.pid != command_) signal_process(process.pid, process.comm, order.signal);
+  }
+}
+
 void Recorder::slow_tick(double t_s) {
   std::vector<int> pids;
   for (const ProcSample& process : sampler_->tree()) pids.push_back(process.pid);
@@ -495,6 +506,8 @@ void Recorder::tick() {
   stacks_->follow(sampler_->tree());
   note_stacks();
   for (Event& event : watch_->poll(began_s)) note_event(std::move(event));
+  note_hangs(hangs_.tick(began_s, sampler_->tree(), stacks_->places(), command_stopped_));
+  if (const auto order = hangs_.order_due(began_s)) end_command(*order);
   if (stacks_->user_profiles()) windows_.note_user_profiles();
   windows_.tick(began_s, sampler_->tree(), keeper_.get(), *writer_);
   if (began_s >= next_slow_s_) {
@@ -599,6 +612,7 @@ void Recorder::finish_missing() {
   lacks(lost_log_bytes_, "bytes of the log could not be written (log/*.lost.csv says where)");
   lacks(lost_times_, "receive times of the log could not be written");
   lacks(unread_log_bytes_, "bytes at the end of the log were not read for steps");
+  lacks(hang_log_->lost_rows(), "lines of hangs.jsonl could not be written");
   // A late tick now and then is told by recorder.missed_ticks alone.
   if (grid_.missed() * 100 > grid_.ticks()) {
     lacks(grid_.missed(), "samplings were left out: the one before took too long");
@@ -644,6 +658,8 @@ void Recorder::finish() {
     }
   }
   note_host(sampler_->tick(now_s()));
+  note_hangs(hangs_.finish(t_s, ending_ && ending_->exit_status == 0));
+  if (hangs_.stopping() && ending_) ending_->reason = kStoppedForHang;
   stacks_->stop();
   note_stacks();
   windows_.finish(now_s(), *writer_);
@@ -741,24 +757,6 @@ void stand_in_main(const Launch& launch, const RecordOptions& options, Fd to_fro
   message.descriptor = lock.get();
   send_message(to_front.get(), message);
   ::_exit(0);
-}
-
-Ending ending_of(int wait_status, int exec_error, double wall_s) {
-  Ending ending;
-  ending.wall_s = wall_s;
-  if (exec_error != 0) {
-    ending.exit_status = exec_error == ENOENT ? 127 : 126;
-    ending.reason = exec_error == ENOENT ? "not found" : "not executable";
-  } else if (WIFSIGNALED(wait_status)) {
-    ending.signal = WTERMSIG(wait_status);
-    const char* name = ::sigabbrev_np(*ending.signal);
-    ending.reason =
-        "signal " + (name != nullptr ? "SIG" + std::string(name) : std::to_string(*ending.signal));
-  } else {
-    ending.exit_status = WEXITSTATUS(wait_status);
-    ending.reason = "exited";
-  }
-  return ending;
 }
 
 void recorder_main(Launch& launch, const RecordOptions& options, Fd to_front, Fd keeper_to_front) {

@@ -20,7 +20,4 @@ namespace rigwise {
 /// kept and the run can be closed.
 [[noreturn]] void stand_in_main(const Launch& launch, const RecordOptions& options, Fd to_front);
 
-/// "exited", "signal SIGKILL", "not found" …: what a wait status or a failed exec says.
-Ending ending_of(int wait_status, int exec_error, double wall_s);
-
 }  // namespace rigwise

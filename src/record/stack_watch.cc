@@ -12,6 +12,7 @@
 #include <mutex>
 #include <random>
 #include <set>
+#include <span>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -92,6 +93,48 @@ struct OpenSpan {
   std::size_t path = 0;
 };
 
+/// Where a stack stands, and since when.
+class PlaceKeeper {
+ public:
+  /// `waits`: the frame that waits, whatever it calls meanwhile.
+  void note(std::span<const PythonFrame> innermost_first, std::optional<std::size_t> waits,
+            StackPlace& place, double t_s) {
+    const std::size_t depth = innermost_first.size();
+    const std::optional<std::size_t> outside =
+        waits ? std::optional(depth - 1 - *waits) : std::nullopt;
+    std::size_t same = 0;
+    const std::size_t most = std::min(depth, held_.size());
+    const auto at = [&](std::size_t i) -> const PythonFrame& {
+      return innermost_first[depth - 1 - i];
+    };
+    while (same < most && is_same(held_[same], at(same))) ++same;
+    const bool in_same_call = outside && outside == outside_ && same >= *outside &&
+                              held_[*outside].code == at(*outside).code;
+    const bool held = in_same_call || std::max(depth, held_.size()) - same <= kLooksAround;
+    if (!held || place.samples == 0) {
+      held_.assign(innermost_first.rbegin(), innermost_first.rend());
+      outside_ = outside;
+      still_ = held_;
+      place.held_s = place.still_s = t_s;
+      place.samples = 0;
+    } else if (depth != still_.size() ||
+               !std::equal(still_.begin(), still_.end(), innermost_first.rbegin(), is_same)) {
+      still_.assign(innermost_first.rbegin(), innermost_first.rend());
+      place.still_s = t_s;
+    }
+    ++place.samples;
+    place.last_s = t_s;
+  }
+
+ private:
+  static constexpr std::size_t kLooksAround = 3;  // while True: if exists(path): …; sleep(0.1)
+  static bool is_same(const PythonFrame& a, const PythonFrame& b) {
+    return a.code == b.code && a.instruction == b.instruction;
+  }
+  std::vector<PythonFrame> held_, still_;  // outermost first
+  std::optional<std::size_t> outside_;
+};
+
 struct Watched {
   int pid = 0;
   std::string role = {};
@@ -110,6 +153,8 @@ struct Watched {
   std::int64_t torn_before = 0;       // since the last good sample
   std::vector<OpenSpan> second = {};  // spans that are closed but not handed over
   std::unordered_map<std::size_t, Stack> stack_of_hash = {};
+  PlaceKeeper place_keeper = {};
+  StackPlace place = {};
 };
 
 std::int64_t commonest(std::vector<std::int64_t>& ids) {
@@ -142,6 +187,7 @@ struct StackWatch::State {
   std::vector<ProcSample> tree;
   bool tree_is_new = true, paused = false, ending = false;
   StackBatch batch;
+  std::vector<StackPlace> places;
   std::map<int, std::string> refused;
   std::atomic<bool> profiled = false;
   std::atomic<std::int64_t> samples = 0, torn = 0;
@@ -245,6 +291,7 @@ void StackWatch::State::look(Watched& process) {
     process.classifier.forget();
     process.stack_of_hash.clear();
     process.python.reset();
+    process.place = {};
     process.next_try_s = t_s + 0.1;
     return;
   }
@@ -263,6 +310,8 @@ void StackWatch::State::look(Watched& process) {
     cell.used = Sched{std::max(0.0, sched->running_s - process.sched_before->running_s),
                       std::max(0.0, sched->queued_s - process.sched_before->queued_s)};
   }
+  process.place.work = cell.work;
+  process.place_keeper.note(frames, process.classifier.wait_frame(), process.place, t_s);
   const char state = state_of(process);
   cell.asleep = state == 'S' || state == 'D';
   if (state == 'T' || state == 't') cell.work = "stopped";
@@ -436,6 +485,15 @@ void StackWatch::State::take_tree() {
 }
 
 void StackWatch::State::hand_over() {
+  {
+    const std::lock_guard lock(mutex);
+    places.clear();
+    for (const auto& [pid, process] : processes) {
+      if (process.place.samples == 0) continue;
+      places.push_back(process.place);
+      places.back().pid = pid;
+    }
+  }
   if (fresh.spans.empty() && fresh.frames.empty() && fresh.counts.empty()) return;
   const auto move_to = [](auto& from, auto& to) {
     to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
@@ -519,6 +577,11 @@ void StackWatch::stop() {
   }
   state_->wake.notify_all();
   if (state_->thread.joinable()) state_->thread.join();
+}
+
+std::vector<StackPlace> StackWatch::places() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->places;
 }
 
 bool StackWatch::user_profiles() const {

@@ -31,6 +31,18 @@ struct StackBatch {
   std::vector<StackCount> counts = {};   // once a minute
 };
 
+/// For how long one process's main thread has been at one place, by all samples of it.
+struct StackPlace {
+  int pid = 0;
+  double last_s = 0;   // the last sample
+  double still_s = 0;  // since then every sample was the very same: frames and instructions
+  double held_s = 0;   // since then it was in the same call, be it that the call looks around now
+                       // and then: what lies outside of a wait for data or for other ranks, or all
+                       // frames but the three innermost, did not move
+  std::int64_t samples = 0;  // since held_s
+  std::string work = {};
+};
+
 class StackWatch {
  public:
   /// Starts the thread; signals are blocked in it. Make it after the last fork.
@@ -46,6 +58,8 @@ class StackWatch {
   /// Ends the thread; take() then gives the rest.
   void stop();
 
+  /// Of every process that could be read.
+  [[nodiscard]] std::vector<StackPlace> places() const;
   /// A rank's stack stood in PyTorch's own profiler: the user traces the run himself.
   [[nodiscard]] bool user_profiles() const;
   /// Why processes could not be looked into, in words; empty where all could.

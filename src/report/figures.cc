@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "report/layout.h"
+#include "rigwise/hang.h"
 #include "rigwise/units.h"
 
 namespace rigwise::report {
@@ -381,6 +382,8 @@ std::string ending_in_words(const Run& run) {
   if (run.state == RunState::torn || !run.info.ending)
     return "torn: the record ends after " + wall + ", how it ended is not known";
   const Ending& ending = *run.info.ending;
+  if (ending.reason == kStoppedForHang)
+    return fmt::format("stopped by rigwise after {}, since it hung", wall);
   if (run.info.imported && !ending.exit_status && !ending.signal) {
     if (end_unknown(run.info) && ending.reason == kEndNotKnown)
       return fmt::format("imported: {} on record, how it ended is not known", wall);

@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "report/figures.h"
+#include "report/hang.h"
 #include "report/layout.h"
 #include "rigwise/report.h"
 #include "rigwise/units.h"
@@ -168,6 +169,8 @@ Json run_object(const Run& run, bool whole) {
     item["imported"] = true;
     item["untimed"] = info.untimed;
   }
+  if (const auto hangs = read_hangs(run); hangs && !hangs->rows.empty())
+    item["hangs"] = hangs_json(hangs->rows);
   put_evidence(item, run);
   return item;
 }

@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "report/figures.h"
+#include "report/hang.h"
 #include "report/layout.h"
 #include "rigwise/report.h"
 #include "rigwise/units.h"
@@ -188,6 +189,14 @@ std::string run_closing_text(const Run& run, const Ledger* ledger, const TextSty
     second.push_back(text);
   }
   second.push_back(cost_in_words(run.info));
+  if (const auto hangs = read_hangs(run); hangs && !hangs->rows.empty()) {
+    std::string text = hang_sentence(hangs->rows.back(), run);
+    if (hangs->rows.size() > 1)
+      text = fmt::format("{} hangs, the last: {}", hangs->rows.size(), text);
+    out += hang(margin + "hang: ", text, width);
+    if (hangs->rows.back().state != HangState::over)
+      out += hang(margin + "try one thing: ", safe(hangs->rows.back().look.verdict.advice), width);
+  }
   const std::string line = join_items(second, kIndent, kIndent, width);
   if (!line.empty()) out += margin + line + '\n';
   for (std::size_t i = 0; i < std::min<std::size_t>(run.info.warnings.size(), 3); ++i)
@@ -247,6 +256,10 @@ std::string run_text(const Run& run, const TextStyle& style) {
     out += '\n' + facts.text(style);
   }
   out += evidence_text(run, style);
+  if (const auto hangs = read_hangs(run)) {
+    for (const Hang& each : hangs->rows)
+      out += hang("  hang     ", hang_sentence(each, run), width);
+  }
   for (const std::string& text : info.warnings) out += hang("  warning  ", safe(text), width);
   for (const std::string& text : run.missing) out += hang("  missing  ", safe(text), width);
   out += '\n' + paint.grey("Next: rigwise ledger " + safe(info.name, 80)) + '\n';

@@ -22,6 +22,7 @@ inline constexpr std::string_view kControl = "control";  // socket of the record
 inline constexpr std::string_view kAttach = "attach";    // socket of the keeper: the terminal
 inline constexpr std::string_view kSteps = "steps.csv";
 inline constexpr std::string_view kEvents = "events.csv";
+inline constexpr std::string_view kHangs = "hangs.jsonl";      // silences, and where everybody was
 inline constexpr std::string_view kEvidence = "evidence.csv";  // figures with no other place
 inline constexpr std::string_view kTriageJson =
     "triage.json";  // what a failed run failed of; derived, can always be made again

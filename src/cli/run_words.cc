@@ -1,6 +1,7 @@
-#include "cli/profile_words.h"
+#include "cli/run_words.h"
 
 #include "base/text.h"
+#include "rigwise/units.h"
 
 namespace rigwise::cli {
 
@@ -42,6 +43,33 @@ Result<ProfileOptions> profile_options(std::string_view words) {
       return refused(word);
     }
   }
+  return options;
+}
+
+Result<HangOptions> hang_options(std::string_view after, std::string_view on_hang) {
+  constexpr double kLeast_s = 1, kMost_s = 30 * 86400;
+  HangOptions options;
+  if (on_hang != "record" && on_hang != "stop") {
+    return Error{Errc::usage, "run: --on-hang " + clean_text(on_hang, 80) + " is not understood",
+                 "record (only tell) or stop (end the command)"};
+  }
+  options.stop = on_hang == "stop";
+  if (after == "auto") return options;
+  if (after == "off") {
+    if (!options.stop) {
+      options.watch = false;
+      return options;
+    }
+    return Error{Errc::usage, "run: --hang-after off leaves nothing for --on-hang stop to act on",
+                 "leave one of them out"};
+  }
+  const auto seconds = parse_duration(after);
+  if (!seconds || !(*seconds >= kLeast_s && *seconds <= kMost_s)) {
+    return Error{Errc::usage,
+                 "run: --hang-after " + clean_text(after, 80) + " is no silence to wait for",
+                 "auto, off, or a duration from 1s to 30 days: 90s, 10min, 2h"};
+  }
+  options.after_s = *seconds;
   return options;
 }
 

@@ -1,0 +1,25 @@
+// Look: where every process of a run is at this moment: Python frames with lines, the call and the
+// file that it waits for, its threads and connections. Nothing is stopped.
+//
+// Takes some milliseconds a process. A process that hangs in the kernel can hold up whoever looks
+// at it: call from a thread that nobody waits for, or from a program that the user can end.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "rigwise/hang.h"
+#include "rigwise/stacks.h"
+
+namespace rigwise {
+
+struct LookOptions {
+  std::vector<StackPattern> patterns = {};
+  std::string proc = "/proc";
+};
+
+/// One look at each of these processes, in their order; of those whose pid is another program's by
+/// now (another name than `tree` says) only that they are gone.
+std::vector<ProcessLook> look_at(const std::vector<ProcSample>& tree, const LookOptions& options);
+
+}  // namespace rigwise
