@@ -55,7 +55,6 @@ NcclSeen see_nccl(const Run& run, const Stretch& steps) {
       continue;
     seen.observed_s += row.observed_s;
     seen.communication_s += std::min(row.communication_s, row.observed_s);
-    if (seen.file.empty()) seen.file = row.file;
     if (!row.rank || row.matched <= 0 || row.last < 0 || !sane(row.late_s)) continue;
     const double late_frac = std::min(1.0, row.late_s / row.observed_s);
     if (late_frac <= seen.late_frac) continue;
@@ -63,7 +62,6 @@ NcclSeen see_nccl(const Run& run, const Stretch& steps) {
     seen.late_frac = late_frac;
     seen.last = std::min(row.last, row.matched);
     seen.matched = row.matched;
-    seen.file = row.file;
   }
   return seen;
 }

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <optional>
-#include <string>
 
 #include "ledger/machine.h"
 #include "ledger/work.h"
@@ -19,7 +18,6 @@ struct NcclSeen {
   std::optional<int> last_rank = {};
   double late_frac = 0;                // of the time: what they waited for it
   std::int64_t last = 0, matched = 0;  // collectives that it came last to, of those seen of all
-  std::string file = {};               // of that rank, else of the first
   [[nodiscard]] double share() const { return observed_s > 0 ? communication_s / observed_s : 0; }
 };
 

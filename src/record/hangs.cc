@@ -163,12 +163,7 @@ Hang Hangs::found(double t_s) {
   if (looks.size() != seen_.size()) {
     looks.clear();
     for (const ProcSample& row : seen_) {
-      ProcessLook process;
-      process.pid = row.pid;
-      process.ppid = row.ppid;
-      process.role = row.role;
-      process.rank = row.rank;
-      process.comm = row.comm;
+      ProcessLook process = look_of(row);
       process.state = row.main_state;
       process.read = "unavailable";
       process.why = "the look at it did not come back: a process hangs in the kernel";
@@ -187,12 +182,7 @@ Hang Hangs::found(double t_s) {
       process.still_s = rounded(std::max(0.0, hang_.found_s - place->held_s));
   }
   for (const ProcSample& row : lost_) {
-    ProcessLook process;
-    process.pid = row.pid;
-    process.ppid = row.ppid;
-    process.role = row.role;
-    process.rank = row.rank;
-    process.comm = row.comm;
+    ProcessLook process = look_of(row);
     process.read = "gone";
     looks.push_back(std::move(process));
   }

@@ -61,16 +61,21 @@ void look_at_python(ProcessLook& process, const LookOptions& options) {
 
 }  // namespace
 
+ProcessLook look_of(const ProcSample& row) {
+  ProcessLook process;
+  process.pid = row.pid;
+  process.ppid = row.ppid;
+  process.role = row.role;
+  process.rank = row.rank;
+  process.comm = row.comm;
+  return process;
+}
+
 std::vector<ProcessLook> look_at(const std::vector<ProcSample>& tree, const LookOptions& options) {
   std::vector<ProcessLook> looks;
   looks.reserve(tree.size());
   for (const ProcSample& row : tree) {
-    ProcessLook process;
-    process.pid = row.pid;
-    process.ppid = row.ppid;
-    process.role = row.role;
-    process.rank = row.rank;
-    process.comm = row.comm;
+    ProcessLook process = look_of(row);
     if (!look_at_kernel(options.proc, process)) {
       process.read = "gone";
     } else {

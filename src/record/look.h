@@ -18,6 +18,9 @@ struct LookOptions {
   std::string proc = "/proc";
 };
 
+/// Who it is, as the recorder last saw it; nothing yet of where.
+ProcessLook look_of(const ProcSample& row);
+
 /// One look at each of these processes, in their order; of those whose pid is another program's by
 /// now (another name than `tree` says) only that they are gone.
 std::vector<ProcessLook> look_at(const std::vector<ProcSample>& tree, const LookOptions& options);
