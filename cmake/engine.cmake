@@ -73,6 +73,8 @@ add_library(rigwise_libtorch INTERFACE)
 target_include_directories(rigwise_libtorch SYSTEM INTERFACE ${torch_dir}/include
                                                              ${torch_dir}/include/torch/csrc/api/include)
 target_compile_options(rigwise_libtorch INTERFACE ${OpenMP_CXX_FLAGS})
+# Beside torch's headers lies an fmt of its own version, and its library in none of torch's.
+target_compile_definitions(rigwise_libtorch INTERFACE FMT_HEADER_ONLY=1)
 # Kernels register themselves when their library is loaded: none may be dropped for having no symbol asked for. What
 # the libraries themselves need (CUDA's own) is found by their own rpaths.
 target_link_options(rigwise_libtorch INTERFACE -Wl,--no-as-needed -Wl,--allow-shlib-undefined)
