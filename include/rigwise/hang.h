@@ -48,6 +48,7 @@ struct ProcessLook {
   std::string wchan = {}, syscall = {};  // of the main thread: "futex_wait_queue", "read"
   std::optional<int> waits_fd = {};      // the descriptor of that call
   std::string waits_on = {};             // its file: "/data/part-3", "TCP 10.0.0.1:29500", "a pipe"
+  bool holds_gpu = false;                // it has a GPU's device open
   std::optional<double> still_s = {};    // for so long it has been at this place, as far as seen
   std::optional<double> cpu_frac =
       {};  // of one CPU, all threads, over the silence that was watched

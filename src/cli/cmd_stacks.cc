@@ -167,6 +167,7 @@ Json json_of(const Process& process) {
   if (!look.syscall.empty()) out["syscall"] = look.syscall;
   if (!look.wchan.empty()) out["wchan"] = look.wchan;
   if (!look.waits_on.empty()) out["waits_on"] = look.waits_on;
+  if (look.holds_gpu) out["holds_gpu"] = true;
   put(out, "connections", look.connections);
   put(out, "closed_by_peer", look.closed_by_peer);
   put(out, "unsent_bytes", look.unsent_bytes);

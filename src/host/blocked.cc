@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::size_t kMostThreads = 1024;
 constexpr std::size_t kMostGroups = 32;
+constexpr std::size_t kMostFds = 4096;
 constexpr std::size_t kMostPath = 4096;
 
 using Sockets = std::map<std::uint64_t, TcpSocket>;
@@ -136,6 +137,15 @@ std::string wchan_of(const std::string& folder) {
   return !text || *text == "0" ? std::string() : clean_text(*text, 128);
 }
 
+/// NVIDIA's /dev/nvidia0 (also nvidiactl and nvidia-uvm, which nobody else opens), AMD's /dev/kfd.
+bool holds_gpu(const std::string& folder) {
+  for (const std::string& fd : list_folder(folder + "/fd", kMostFds)) {
+    const std::string target = link_of(folder + "/fd/" + fd);
+    if (target.starts_with("/dev/nvidia") || target == "/dev/kfd") return true;
+  }
+  return false;
+}
+
 void add_up(const Sockets& sockets, ProcessLook& process) {
   int closed = 0;
   double unsent_bytes = 0, unread_bytes = 0;
@@ -205,6 +215,7 @@ bool look_at_kernel(const std::string& proc, ProcessLook& process) {
   process.wchan = wchan_of(folder);
   const auto sockets = tcp_sockets_of(proc, process.pid);
   if (sockets) add_up(*sockets, process);
+  process.holds_gpu = holds_gpu(folder);
   look_at_threads(folder, process);
   const auto line = read_record(folder + "/syscall", buffer);
   const auto call = line ? parse_syscall(*line) : std::nullopt;

@@ -24,7 +24,8 @@ struct KernelCall {
 };
 std::optional<KernelCall> parse_syscall(std::string_view text);
 
-/// Fills state, wchan, syscall, waits_fd, waits_on, threads and connections of `process.pid`.
+/// Fills state, wchan, syscall, waits_fd, waits_on, holds_gpu, threads and connections of
+/// `process.pid`.
 /// False: it has ended, or another program has its pid by now (its name is not `process.comm`).
 bool look_at_kernel(const std::string& proc, ProcessLook& process);
 

@@ -33,6 +33,7 @@ struct Place {
   std::string call = {};   // "all_reduce", "DataLoader.__next__", "Dataset.__getitem__"
   std::string where = {};  // "train.py:41": the user's own line that leads there
   std::string on = {};     // the file or peer that it waits for
+  bool on_gpu = false;     // for what is queued on its GPU: the line that handed it over is past
 };
 
 bool holds(std::string_view text, std::string_view part) {
@@ -123,6 +124,14 @@ bool is_lock(const ProcessLook& process) {
   return process.state == "S";
 }
 
+/// Hands a GPU its work, and spins since the queue is full: what it waits for is on the device, a
+/// collective as a rule. Its own line says nothing then.
+bool feeds_full_queue(const ProcessLook& process) {
+  return process.holds_gpu && process.state == "R" &&
+         (process.work == "forward" || process.work == "backward" || process.work == "optimizer" ||
+          process.work == "transfer");
+}
+
 /// A loader's worker by itself: a forked one carries the frames of the rank that made it below its
 /// own, and everything that it does is the making of batches.
 ProcessLook as_worker(const ProcessLook& loader) {
@@ -160,6 +169,12 @@ Place place_of(const ProcessLook& process) {
     place.kind = Kind::others;  // a device that runs a collective, as far as can be told
     place.call =
         process.frames.empty() ? "the device" : short_function(process.frames.front().function);
+    place.on_gpu = process.holds_gpu;
+  } else if (feeds_full_queue(process)) {
+    place.kind = Kind::others;
+    place.call = "the GPU's queue";
+    place.where.clear();  // full wherever it happened to be
+    place.on_gpu = true;
   } else if (process.work == "input") {
     place.kind = Kind::input;
     place.call = loader_of(process);
@@ -388,7 +403,9 @@ void compare_calls(const std::vector<Seen>& seen, HangVerdict& verdict) {
   const bool closed = std::any_of(seen.begin(), seen.end(), [](const Seen& each) {
     return each.process->closed_by_peer.value_or(0) > 0;
   });
-  if (seen.size() > 1 && (differs(&Place::call) || differs(&Place::where))) {
+  const bool on_gpu =
+      std::any_of(seen.begin(), seen.end(), [](const Seen& each) { return each.place.on_gpu; });
+  if (!on_gpu && (differs(&Place::call) || differs(&Place::where))) {
     verdict.cause = HangCause::mismatch;
     verdict.because = "they are not in the same collective, so none of them can end";
     verdict.advice =
@@ -399,6 +416,8 @@ void compare_calls(const std::vector<Seen>& seen, HangVerdict& verdict) {
   verdict.cause = HangCause::collective;
   verdict.because =
       closed ? "a peer has closed its connection: a rank that is gone, here or on another host"
+      : seen.size() > 1 && on_gpu
+          ? "whose doing it is, is not shown: they wait for what was handed to their GPUs before"
       : seen.size() > 1 ? "whose doing it is, is not shown: all are in the same call"
                         : "it waits for ranks that are not of this host, or were never started";
   verdict.advice =
@@ -450,8 +469,7 @@ HangVerdict judge_hang(const std::vector<ProcessLook>& processes) {
     if (loader == nullptr) continue;
     const ProcessLook own = as_worker(*loader);
     const Place place = place_of(own);
-    verdict.where +=
-        fmt::format("; its worker (pid {}) {}", own.pid, words_of(place, own, false));
+    verdict.where += fmt::format("; its worker (pid {}) {}", own.pid, words_of(place, own, false));
     if (place.kind == Kind::lock) verdict.advice = advice_of(HangCause::lock, *loader);
     if (place.kind == Kind::stopped) verdict.advice = advice_of(HangCause::stopped, *loader);
     break;

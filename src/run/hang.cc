@@ -41,6 +41,7 @@ Json json_of(const ProcessLook& process) {
   put_text(out, "syscall", process.syscall);
   put(out, "waits_fd", process.waits_fd);
   put_text(out, "waits_on", process.waits_on);
+  if (process.holds_gpu) out["holds_gpu"] = true;
   put(out, "still_s", process.still_s);
   put(out, "cpu_frac", process.cpu_frac);
   put(out, "queued_frac", process.queued_frac);
@@ -98,6 +99,7 @@ ProcessLook process_of(const Json& in) {
   process.syscall = text_of(in, "syscall", 64);
   process.waits_fd = get<int>(in, "waits_fd");
   process.waits_on = text_of(in, "waits_on");
+  process.holds_gpu = get<bool>(in, "holds_gpu").value_or(false);
   process.still_s = get<double>(in, "still_s");
   process.cpu_frac = get<double>(in, "cpu_frac");
   process.queued_frac = get<double>(in, "queued_frac");

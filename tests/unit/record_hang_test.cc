@@ -347,14 +347,30 @@ TEST(RecordHang, TheSameCallShowsNothing) {
   EXPECT_NE(judge_hang({in_all_reduce(0), closed}).because.find("closed"), std::string::npos);
 }
 
+TEST(RecordHang, AFullGpuQueueIsNobodysOwnCode) {
+  auto queue = rank(0, "forward", {{"/home/me/model.py", "forward", 9}});
+  queue.state = "R";
+  queue.holds_gpu = true;
+  const auto verdict = judge_hang({queue, in_loader(1)});
+  EXPECT_EQ(verdict.ranks, std::vector<int>{1});
+  EXPECT_EQ(verdict.cause, HangCause::input);
+  auto elsewhere = queue;
+  elsewhere.rank = 1;
+  elsewhere.frames.front().line = 31;
+  EXPECT_EQ(judge_hang({queue, elsewhere}).cause, HangCause::collective);
+  queue.holds_gpu = false;  // on a CPU forward is work of its own
+  EXPECT_EQ(judge_hang({queue, in_all_reduce(1)}).cause, HangCause::elsewhere);
+}
+
 TEST(RecordHang, ARankThatIsGone) {
   ProcessLook gone;
   gone.role = "rank";
   gone.rank = 1;
   gone.read = "gone";
   const auto verdict = judge_hang({in_all_reduce(0), gone});
-  EXPECT_EQ(verdict.claim(),
-            "rank 1 has ended, rank 0 waits in all_reduce (train.py:30): the cause is rank 1, gone");
+  EXPECT_EQ(
+      verdict.claim(),
+      "rank 1 has ended, rank 0 waits in all_reduce (train.py:30): the cause is rank 1, gone");
   auto saves = rank(0, "checkpoint", {{"/home/me/train.py", "save", 50}});
   EXPECT_EQ(judge_hang({saves, gone}).cause, HangCause::checkpoint);  // nobody waits for rank 1
 }

@@ -43,6 +43,7 @@ Hang made_hang() {
   process.cpu_frac = 0;
   process.connections = 2;
   process.closed_by_peer = 0;
+  process.holds_gpu = true;
   process.frames = {{"data.py", "Rows.__getitem__", 12}, {"train.py", "main", 0}};
   process.threads = {{"python3", "S", "futex_wait_queue", 3}, {"pt_gloo", "S", "", 2}};
   hang.look.processes = {process, ProcessLook{.pid = 7, .role = "launcher"}};
