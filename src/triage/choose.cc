@@ -205,11 +205,15 @@ class Choice {
         if (one_process && fatal->layer != clue.layer && before(clue, *fatal)) return true;
       }
     }
-    if (clue.layer != FailureLayer::gpu_runtime || clue.evidence) return false;
+    const bool of_gpu = clue.layer == FailureLayer::gpu_runtime ||
+                        clue.layer == FailureLayer::hardware_fault ||
+                        clue.layer == FailureLayer::driver;
+    if (!of_gpu || clue.evidence) return false;
     return std::any_of(records_.begin(), records_.end(), [&](const Clue* record) {
       const bool later = record->unix_s && clue.unix_s && *record->unix_s > *clue.unix_s + 10;
-      return !later && (record->layer == FailureLayer::hardware_fault ||
-                        record->layer == FailureLayer::driver);
+      return record != &clue && !later &&
+             (record->layer == FailureLayer::hardware_fault ||
+              record->layer == FailureLayer::driver);
     });
   }
 

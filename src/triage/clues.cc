@@ -39,17 +39,18 @@ struct Figures {
 
 /// Figures of a training: "loss 0.61", "'loss': 0.61", "loss=nan". A gradient that is no number
 /// counts beside a loss of 0: that is how a loss that is none is logged by some trainers.
-Figures figures_of(std::string_view message) {
+Figures figures_of(std::string_view line) {
   Figures out;
   bool zero = false;
-  for (std::size_t at = message.find("loss"); at != std::string_view::npos;
+  const std::string message = lower(line);  // torchtune writes "Loss: 0.61"
+  for (std::size_t at = message.find("loss"); at != std::string::npos;
        at = message.find("loss", at + 4)) {
     std::size_t value = at + 4;
     while (value < message.size() &&
            std::string_view("'\": =").find(message[value]) != std::string_view::npos)
       ++value;
     if (value == at + 4 || value >= message.size()) continue;
-    const std::string small = lower(message.substr(value, 4));
+    const std::string_view small = std::string_view(message).substr(value, 4);
     const bool nan =
         small.starts_with("nan") || small.starts_with("inf") || small.starts_with("-inf");
     const std::size_t first = value + (message[value] == '-' ? 1 : 0);
@@ -58,7 +59,7 @@ Figures figures_of(std::string_view message) {
     out.finite = out.finite && !nan;
     zero = zero || small.starts_with("0.0,") || small.starts_with("0.0}");
   }
-  if (zero && message.find("'grad_norm': nan") != std::string_view::npos) out.finite = false;
+  if (zero && message.find("'grad_norm': nan") != std::string::npos) out.finite = false;
   return out;
 }
 

@@ -36,6 +36,9 @@ class Whose {
                         std::any_of(seen_.hosts.begin(), seen_.hosts.end(), [](const auto& other) {
                           return other.find("master-0") != std::string::npos;
                         });
+    // of machines that happen to have numbers the first is not known
+    const bool counted = seen_.hosts.contains(stem + "0") || seen_.hosts.contains(stem + "1");
+    if (!behind && !counted) return {};
     return static_cast<int>(*number) + (behind ? 1 : 0);
   }
 
@@ -61,10 +64,13 @@ class Whose {
     }
     const Speakers who = who_says(cause);
     if (who.ranks.size() == 1 && who.untagged <= 1) return *who.ranks.begin();
+    // the first of them; what was asked wrongly is nobody's, whoever notices
+    if (some_of_all(who.ranks) && cause.layer != FailureLayer::user_config) return cause.rank;
     if (!who.ranks.empty() || who.untagged > 1) return {};
     if (who.quoted.size() == 1) return *who.quoted.begin();
     if (const auto spoken = rank_in(cause.message)) return spoken;
     if (const auto only = rank_of_section(cause)) return only;
+    if (const auto device = device_in(cause)) return device;
     if (const auto ended = rank_that_ended(cause)) return ended;
     if (cause.nccl_device && is_first_host(cause.host)) return cause.nccl_device;
     return accused(cause);
@@ -76,6 +82,32 @@ class Whose {
     const auto number =
         to_integer(host.substr(letters == std::string_view::npos ? 0 : letters + 1));
     return seen_.hosts.size() <= 1 && (!number || *number == 0);
+  }
+
+  /// Several ranks say it, but not all that there are: where all do, it is nobody's.
+  [[nodiscard]] bool some_of_all(const std::set<int>& ranks) const {
+    return ranks.size() > 1 && std::any_of(seen_.ranks.begin(), seen_.ranks.end(),
+                                           [&](int rank) { return !ranks.contains(rank); });
+  }
+
+  /// "(GPU 1; 14.76 GiB total capacity": where each rank has a GPU of its own on the only host, the
+  /// number of a GPU that is not the first is its rank. The first one says nothing: a rank that
+  /// sees only its own calls that GPU 0 too.
+  [[nodiscard]] std::optional<int> device_in(const Clue& cause) const {
+    if (cause.layer != FailureLayer::gpu_oom || !is_first_host(cause.host)) return {};
+    const std::size_t at = cause.message.find("GPU ");
+    if (at == std::string::npos) return {};
+    const std::string_view rest = std::string_view(cause.message).substr(at + 4);
+    std::size_t digits = 0;
+    while (digits < rest.size() && digits < 4 && is_digit(rest[digits])) ++digits;
+    const auto number = to_integer(rest.substr(0, digits));
+    const auto by_launcher = [](const Clue& clue) {
+      return clue.role == Role::teardown || clue.role == Role::ending;
+    };
+    const bool several = seen_.ranks.size() > 1 || seen_.rank_of_pid.size() > 1 ||
+                         std::any_of(seen_.clues.begin(), seen_.clues.end(), by_launcher);
+    if (!number || *number == 0 || !several) return {};
+    return static_cast<int>(*number);
   }
 
   struct Speakers {

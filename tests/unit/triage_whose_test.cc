@@ -59,6 +59,32 @@ TEST(TriageWhose, PodsStandForRanksWhereNoLineNamesOne) {
       3);
 }
 
+TEST(TriageWhose, MachinesWithNumbersAreNoRanks) {
+  const std::string lines =
+      "ps-8:795:795 [0] NCCL INFO Bootstrap : Using eth0:192.0.2.8<0>\n"
+      "ps-9:811:811 [0] NCCL INFO Bootstrap : Using eth0:192.0.2.9<0>\n"
+      "ps-8:795:822 [0] NCCL WARN Net : Connect to 192.0.2.9<54263> failed : No route to host\n";
+  EXPECT_FALSE(of(lines).rank);
+}
+
+TEST(TriageWhose, TheFirstOfSomeButNotOfAll) {
+  const std::string oom = ": torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB\n";
+  const std::string two = "[rank3]" + oom + "[rank6]" + oom;
+  EXPECT_FALSE(of(two).rank) << "all that spoke";
+  EXPECT_EQ(of("[rank0]: step 1 loss 2.0\n" + two).rank, 3);
+}
+
+TEST(TriageWhose, TheGpuOfAnAllocation) {
+  const auto oom = [](int gpu) {
+    return "RuntimeError: CUDA out of memory. Tried to allocate 1.86 GiB (GPU " +
+           std::to_string(gpu) + "; 14.76 GiB total capacity)\n";
+  };
+  const std::string killed = "[INFO] [launch.py:315:sigkill_handler] Killing subprocess 14990\n";
+  EXPECT_EQ(of(oom(1) + killed).rank, 1);
+  EXPECT_FALSE(of(oom(0) + killed).rank) << "each rank may see its own card only";
+  EXPECT_FALSE(of(oom(1)).rank) << "one program may use several cards";
+}
+
 TEST(TriageWhose, TheOnlyProcessThatASignalEnded) {
   const Failure failure =
       of("RuntimeError: [enforce fail at inline_container.cc:325] . PytorchStreamWriter failed "
@@ -159,6 +185,35 @@ TEST(TriageSurvived, ARecordOfTheGpuExplainsWhatItsUserSaw) {
       of("RuntimeError: CUDA error: unspecified launch failure\n--- dmesg\n"
          "[ 12.345678] NVRM: Xid (PCI:0000:41:00): 79, pid=7, GPU has fallen off the bus.\n");
   EXPECT_EQ(failure.layer, FailureLayer::hardware_fault);
+}
+
+TEST(TriageSurvived, AProgramsOwnWordOfEccStandsWithoutARecord) {
+  const std::string ecc = "RuntimeError: CUDA error: uncorrectable ECC error encountered\n";
+  const Failure alone = of(ecc + "srun: error: gpu713: tasks 1-3: Killed\n");
+  EXPECT_EQ(alone.layer, FailureLayer::hardware_fault);
+  EXPECT_EQ(alone.first_meaningful->line, 1);
+  const Failure both = of(ecc + "===== dmesg =====\nNVRM: Xid (PCI:0000:17:00): 48, pid=7\n");
+  EXPECT_EQ(both.layer, FailureLayer::hardware_fault);
+}
+
+TEST(TriageSurvived, AStoreThatIsGoneAfterTheRanksAre) {
+  const Failure failure =
+      of("[rank2]: RuntimeError: [gloo/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv "
+         "operation to complete\n"
+         "torch.distributed.elastic.rendezvous.api.RendezvousConnectionError: The connection to "
+         "the C10d store has failed. See inner exception for details.\n");
+  EXPECT_EQ(failure.layer, FailureLayer::collective_timeout);
+}
+
+TEST(TriageSurvived, TorchtunesLossIsProgress) {
+  const Failure failure =
+      of("host:1:9 [0] NCCL INFO Channel 00/0 : 3[3] -> 0[0] via P2P/CUMEM/read\n"
+         "1|4|Loss: 1.3988:   0%|          | 4/2261 [00:44<6:53:47, 11.04s/it]\n"
+         "1|7|Loss: 1.3979:   0%|          | 7/2261 [01:17<6:53:14, 11.07s/it]\n"
+         "1|8|Loss: 1.3970:   0%|          | 8/2261 [01:27<6:53:14, 11.07s/it]\n"
+         "[rank0]:[E227 23:07:54 ProcessGroupNCCL.cpp:629] [Rank 0] Watchdog caught collective "
+         "operation timeout: WorkNCCL(SeqNum=6, OpType=ALLREDUCE) ran for 1800000 ms\n");
+  EXPECT_EQ(failure.layer, FailureLayer::collective_timeout);
 }
 
 TEST(TriageBounds, WhatIsSaidAgainAndAgainHidesNothing) {
