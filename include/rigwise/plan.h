@@ -33,7 +33,8 @@ struct Interconnect {
   std::string type = {};  // nvlink, pcie, …; empty: not stated
   std::optional<bool> p2p = {};
   std::optional<double> copy_bytes_per_s = {};       // one measured copy
-  std::optional<double> inter_node_bits_per_s = {};  // nominal, between hosts
+  std::optional<double> inter_node_bits_per_s = {};  // nominal, of a host's, between hosts
+  bool inter_node_per_gpu = false;                   // that is of each GPU's own
 };
 
 /// What is trained, how, and on what. Empty strings and optionals: not stated.

@@ -56,6 +56,7 @@ Interconnect link_of(const Json& json) {
   link.p2p = get<bool>(json, "p2p");
   link.copy_bytes_per_s = number_of(json, "measured_copy_bytes_per_s");
   link.inter_node_bits_per_s = number_of(member(json, "inter_node"), "bits_per_s");
+  link.inter_node_per_gpu = word_of(member(json, "inter_node"), "per") == "gpu";
   return link;
 }
 

@@ -7,6 +7,10 @@ namespace rigwise {
 
 namespace {
 
+/// Below it NCCL takes a protocol of low latency and half the bandwidth (LL), so that a point there
+/// does not show the latency that larger messages meet: the middle is slower than both ends say.
+constexpr double kLowLatencyBytes = 65536;
+
 /// T = α + β·S + k·√(α·β·S): latency, bandwidth, and the filling of the pipeline of chunks, which
 /// grows with the ring's length. Two measured points give α and β.
 struct Law {
@@ -50,7 +54,8 @@ Result<Interval> allreduce_time(double bytes, std::int64_t ranks, const Collecti
   }
   const double steps = static_cast<double>(ranks - 2);
   const Law plain = law_through(small, large, 0);
-  const Law law = law_through(small, large, std::min(0.3, 0.05 * steps));
+  const bool low_latency = small.bytes < kLowLatencyBytes;
+  const Law law = law_through(small, large, low_latency ? 0.8 : std::min(0.3, 0.05 * steps));
   const double value = law.at(bytes);
   // between its two points no size is further off than the two laws differ, twice over, or 8 %
   const double share =

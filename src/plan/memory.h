@@ -13,6 +13,7 @@ namespace rigwise::plan {
 struct Facts {
   const Trainer* trainer = nullptr;
   bool mixed = false, quantised = false, adapters = false;
+  bool upcast = false;        // of a quantised base all but the matrices is fp32
   double compute_bytes = 2;   // of one element in the matrices' products
   double residual_bytes = 2;  // of one element between layers
   double mlp_bytes = 2;       // of one element inside the MLP
@@ -37,7 +38,8 @@ struct MemoryPhase {
 /// The largest of: the loss, one layer's backward, the optimizer step.
 MemoryPhase peak_phase(const Terms& terms);
 
-double in_metric(double allocated_bytes, const std::string& metric);
+/// Allocated bytes as `metric` shows them; `passing`: of them large and short-lived.
+double in_metric(double allocated_bytes, const std::string& metric, double passing_bytes = 0);
 
 /// Of one element of the adapters.
 double adapter_bytes(const Workload& workload, const Facts& facts);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "plan/memory.h"
+#include "rigwise/catalogue.h"
 #include "rigwise/plan.h"
 
 namespace rigwise {
@@ -12,18 +13,29 @@ namespace {
 constexpr double kPriorSigma =
     0.75;  // of a link's delivered rate known by its kind alone, natural log
 
+/// How two such boards reach each other, as the catalogue has it; empty: it does not know them.
+std::string talks(const std::string& gpu) {
+  if (gpu.empty()) return {};
+  const auto board = find_gpu(gpu);
+  return board ? board->p2p : std::string();
+}
+
 /// Delivered all-reduce bandwidth by kind, bytes/s, before anything of the box is known. Medians of
 /// published training pairs (docs/plan.md).
 double prior_bandwidth(const Workload& w) {
   const auto link = w.link.value_or(Interconnect{});
   const double n = static_cast<double>(std::max<std::int64_t>(2, w.n_gpus));
+  constexpr double kNvlink = 100e9;
   if (w.n_nodes > 1) {
-    const double bits = link.inter_node_bits_per_s.value_or(1e9);
-    return 0.7 * bits / 8;
+    // A ring crosses between two hosts once for each adapter: they add up. Hosts whose cards have
+    // NVLink stand in data centres, whose adapters keep up with it.
+    const double adapters = link.inter_node_per_gpu ? n / static_cast<double>(w.n_nodes) : 1;
+    if (!link.inter_node_bits_per_s) return link.type == "nvlink" ? kNvlink : 0.7 * 1e9 / 8;
+    return std::min(kNvlink, 0.7 * *link.inter_node_bits_per_s * adapters / 8);
   }
-  if (link.type == "nvlink") return 100e9;
-  if (link.p2p.value_or(false)) return 25e9;
-  if (link.p2p && !*link.p2p) return 7e9 * std::min(1.0, 2 / n);  // all stage through the host
+  if (link.type == "nvlink") return kNvlink;
+  if (link.p2p.value_or(talks(w.gpu) == "yes")) return 25e9;
+  if (!link.p2p.value_or(talks(w.gpu) != "no")) return 7e9 * std::min(1.0, 2 / n);  // by the host
   return 10e9 * std::min(1.0, 3 / n);
 }
 
@@ -87,7 +99,14 @@ std::optional<StepTimes> free_step(const Workload& w, std::int64_t n_gpus, const
   const double micro = w.micro_batch.value_or(1);
   const double base_micro = base.workload.micro_batch.value_or(micro);
   const double base_n = static_cast<double>(std::max<std::int64_t>(1, base.n_gpus));
-  const double base_s = base_micro * base_n / *base.samples_per_s;  // a micro-step of the base
+  double base_s = base_micro * base_n / *base.samples_per_s;  // a micro-step of the base
+  if (const auto bytes = base.n_gpus > 1 ? sent_bytes(base.workload, base.n_gpus) : std::nullopt) {
+    Workload on_base = base.workload;  // what it waited for its own link is no work
+    on_base.n_gpus = base.n_gpus;
+    on_base.n_nodes =
+        std::max<std::int64_t>(1, w.n_nodes * base.n_gpus / std::max<std::int64_t>(1, n_gpus));
+    base_s -= std::min(0.8 * base_s, *bytes / accum / prior_bandwidth(on_base));
+  }
   const double seq = w.mean_seq_len.value_or(w.seq_len.value_or(512));
   double micro_s = micro_step_s(base_s, base_micro, micro, seq);
   if (base.workload.checkpointing == "none" && w.checkpointing == "full") {

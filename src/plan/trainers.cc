@@ -37,14 +37,8 @@ constexpr std::array kTrainers = {
             .upcasts_quantised = true,
             .fp32_adapters = true,
             .optimizer_copies = 0.5},
-    Trainer{.name = "llama-factory",
-            .upcasts_quantised = true,
-            .fp32_adapters = true,
-            .optimizer_copies = 0.5},
-    Trainer{.name = "llamafactory",
-            .upcasts_quantised = true,
-            .fp32_adapters = true,
-            .optimizer_copies = 0.5},
+    Trainer{.name = "llama-factory", .fp32_adapters = true, .optimizer_copies = 0.5},
+    Trainer{.name = "llamafactory", .fp32_adapters = true, .optimizer_copies = 0.5},
     Trainer{.name = "rigwise"},
     // Hugging Face's own stack, and what is built on it. AdamW goes over lists of tensors in some
     // versions and is one kernel in others.
