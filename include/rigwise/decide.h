@@ -97,6 +97,12 @@ struct Sentence {
   std::vector<Evidence> evidence = {};
 };
 
+/// What the option costs beside the best one that was measured under the same statement.
+struct Regret {
+  std::string best = {};  // its name
+  double frac = 0;        // of the best one's step time; 0: the option is the best
+};
+
 struct Decision {
   std::string experiment = {};
   DecisionVerdict verdict = DecisionVerdict::not_shown;
@@ -109,7 +115,8 @@ struct Decision {
       {};                              // statement changed after a run had started: what, when
   std::vector<Sentence> summary = {};  // Evidence summary
   std::vector<Sentence> baseline_result = {}, candidate_result = {}, side_effects = {};
-  std::string rung = {};  // id of the rung of the ladder that decided
+  std::optional<Regret> regret = {};  // nothing else was measured: not known
+  std::string rung = {};              // id of the rung of the ladder that decided
   int rules_version = 0;
 };
 
@@ -124,12 +131,20 @@ struct LabContext {
 };
 Result<LabContext> read_context(const std::filesystem::path& lab_toml);
 
+/// Another option that was recorded under the same statement.
+struct Rival {
+  std::string name = {};
+  std::vector<Run> runs = {};
+  Comparison against = {};  // from the candidate to it: `faster` means that it is
+};
+
 struct DecideInput {
   Statement statement = {};
   LabContext context = {};
   std::vector<Run> baseline = {}, candidate = {};
   std::vector<Ledger> baseline_ledgers = {}, candidate_ledgers = {};
   std::optional<Comparison> comparison = {};
+  std::vector<Rival> rivals = {};
 };
 
 /// Ledgers stand in the order of their runs. The first rung of the ladder that holds decides

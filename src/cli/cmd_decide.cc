@@ -77,8 +77,9 @@ int cmd_decide(const DecideArgs& args) {
   // A name given by hand must exist; one of lab.toml may not have been run yet, which is itself a
   // finding.
   const bool by_hand = args.baseline || args.option;
-  const auto input = gather(args, sides, args.lab, {}, !by_hand);
+  auto input = gather(args, sides, args.lab, {}, !by_hand);
   if (!input) return fail_run(input.error());
+  input->rivals = rivals_of(args, *input);
 
   const Decision decision = decide(*input);
   const fs::path folder = runs_root(args.runs) / "decisions" / decision.experiment;

@@ -1,5 +1,7 @@
 #include "cli/evidence.h"
 
+#include <algorithm>
+
 #include "cli/verbs.h"
 
 namespace rigwise::cli {
@@ -45,6 +47,37 @@ Result<DecideInput> gather(const Common& args, const Sides& sides, const Lab& la
     input.comparison->threshold = judge(*threshold, input);
   }
   return input;
+}
+
+std::vector<Rival> rivals_of(const Common& args, const DecideInput& input) {
+  constexpr std::size_t kMost = 12;
+  std::vector<Rival> rivals;
+  if (input.candidate.empty() || input.statement.hash.empty()) return rivals;
+  const auto is_of = [](const std::vector<Run>& side, const Run& run) {
+    return !side.empty() && side.front().info.name == run.info.name;
+  };
+  for (Run& run : list_runs(runs_root(args.runs))) {
+    const auto& sealed = run.info.statement;
+    if (!sealed || sealed->hash != input.statement.hash || !ended_well(run.info)) continue;
+    if (is_of(input.baseline, run) || is_of(input.candidate, run)) continue;
+    const auto known = std::find_if(rivals.begin(), rivals.end(), [&](const Rival& rival) {
+      return rival.name == run.info.name;
+    });
+    if (known != rivals.end()) {
+      known->runs.push_back(std::move(run));
+    } else if (rivals.size() < kMost) {
+      rivals.push_back({.name = run.info.name, .runs = {}});
+      rivals.back().runs.push_back(std::move(run));
+    }
+  }
+  for (Rival& rival : rivals) {
+    if (auto against = compare(input.candidate, rival.runs, {})) {
+      rival.against = std::move(*against);
+    } else {
+      rival.against.comparable = Comparable::no;
+    }
+  }
+  return rivals;
 }
 
 }  // namespace rigwise::cli

@@ -22,4 +22,7 @@ struct Sides {
 Result<DecideInput> gather(const Common& args, const Sides& sides, const Lab& lab,
                            const CompareOptions& options, bool may_lack_runs);
 
+/// Other names whose runs were sealed by the same statement, compared with the candidate.
+std::vector<Rival> rivals_of(const Common& args, const DecideInput& input);
+
 }  // namespace rigwise::cli

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "decide/record.h"
+#include "decide/rivals.h"
 #include "decide/rungs.h"
 #include "decide/words.h"
 
@@ -83,6 +84,7 @@ Decision decide(const DecideInput& input) {
     break;
   }
   write_record(input, s.a, s.b, s.threshold, s.measured, decision);
+  weigh_rivals(input, s.b, decision);
   for (const auto& note : s.seal.notes) {
     decision.amendments.push_back(note.text);
     decision.summary.push_back(note);

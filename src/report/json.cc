@@ -410,6 +410,9 @@ std::string decision_json(const Decision& decision) {
                    {"fix", or_null(decision.fix)},
                    {"reasons", std::move(reasons)},
                    {"next_action", decision.next_action},
+                   {"regret", decision.regret ? Json{{"best", decision.regret->best},
+                                                     {"frac", json_number(decision.regret->frac)}}
+                                              : Json(nullptr)},
                    {"experiment", decision.experiment},
                    {"rung", decision.rung},
                    {"statement", statement_json(decision.statement)},

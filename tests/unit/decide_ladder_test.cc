@@ -49,7 +49,9 @@ void expect_honest(const Decision& decision, const DecideInput& input) {
         EXPECT_FALSE(evidence.file.empty() && evidence.run.empty()) << sentence.text;
         if (evidence.run.empty() || evidence.file.empty()) continue;
         bool found = false;
-        for (const auto* side : {&input.baseline, &input.candidate}) {
+        std::vector<const std::vector<Run>*> sides = {&input.baseline, &input.candidate};
+        for (const auto& rival : input.rivals) sides.push_back(&rival.runs);
+        for (const auto* side : sides) {
           for (const auto& run : *side) {
             found =
                 found || (run.info.id == evidence.run && made::fs::exists(run.dir / evidence.file));
@@ -97,6 +99,34 @@ TEST(Ladder, A_DataParallelismIsTheOptionToTestAndOnlyAComparableRunKeeps) {
   EXPECT_VERDICT(kept, keep, "keep");
   EXPECT_EQ(first_reason(kept).substr(0, 41), "two-gpu meets samples_per_s >= 1.4x: 1.72");
   EXPECT_TRUE(kept.amendments.empty());
+}
+
+TEST(Ladder, ABetterOptionOfTheSameStatementIsNamed) {
+  const Folder folder;
+  auto input = input_of(good_statement(), make_side(folder.path() / "a", single()),
+                        make_side(folder.path() / "b", two()));
+  EXPECT_FALSE(decided(input).regret) << "nothing else was recorded";
+  const auto rival = [&](const std::string& name, double step_s) {
+    SideSpec spec = two(step_s);
+    spec.name = name;
+    Rival made{.name = name, .runs = make_side(folder.path() / name, spec)};
+    made.against = *compare(input.candidate, made.runs, {});
+    return made;
+  };
+  input.rivals = {rival("fsdp", 0.35)};
+  const Decision best = decided(input);
+  EXPECT_VERDICT(best, keep, "keep");
+  ASSERT_TRUE(best.regret);
+  EXPECT_EQ(best.regret->best, "two-gpu");
+  EXPECT_EQ(best.regret->frac, 0);
+
+  input.rivals.push_back(rival("tp", 0.25));
+  const Decision behind = decided(input);
+  EXPECT_VERDICT(behind, keep, "keep");
+  ASSERT_TRUE(behind.regret);
+  EXPECT_EQ(behind.regret->best, "tp");
+  EXPECT_NEAR(behind.regret->frac, 0.29 / 0.25 - 1, 0.03);
+  EXPECT_EQ(behind.next_action.find("rigwise decide --option tp"), 0u) << behind.next_action;
 }
 
 TEST(Ladder, A_Counter_IdleDeviceIsNoReasonForASecondOne) {
