@@ -97,10 +97,11 @@ struct Sentence {
   std::vector<Evidence> evidence = {};
 };
 
-/// What the option costs beside the best one that was measured under the same statement.
+/// What the option costs beside the others that were recorded under the same statement.
 struct Regret {
-  std::string best = {};  // its name
-  double frac = 0;        // of the best one's step time; 0: the option is the best
+  std::string best = {};            // the fastest shown; empty: which one is, is not shown
+  std::optional<double> frac = {};  // of the best one's step time; 0: the option is the best
+  Sentence said = {};
 };
 
 struct Decision {
@@ -115,7 +116,7 @@ struct Decision {
       {};                              // statement changed after a run had started: what, when
   std::vector<Sentence> summary = {};  // Evidence summary
   std::vector<Sentence> baseline_result = {}, candidate_result = {}, side_effects = {};
-  std::optional<Regret> regret = {};  // nothing else was measured: not known
+  std::optional<Regret> regret = {};  // nothing else was recorded: none
   std::string rung = {};              // id of the rung of the ladder that decided
   int rules_version = 0;
 };

@@ -31,40 +31,51 @@ std::vector<Evidence> steps_of(const Rival& rival) {
 
 void weigh_rivals(const DecideInput& input, const SideView& candidate, Decision& decision) {
   const Rival* best = nullptr;
-  std::vector<std::string> names;
+  std::vector<std::string> slower, open;
+  std::vector<Evidence> evidence;
   for (const Rival& rival : input.rivals) {
     if (!is_measured(rival)) continue;
-    names.push_back(rival.name);
-    if (rival.against.verdict != Verdict::faster) continue;
-    if (best == nullptr || rival.against.effect->percent < best->against.effect->percent) {
+    for (auto& each : steps_of(rival)) evidence.push_back(std::move(each));
+    const Comparison& against = rival.against;
+    if (against.verdict == Verdict::faster &&
+        (best == nullptr || against.effect->percent < best->against.effect->percent)) {
       best = &rival;
     }
+    // what takes longer by more than chance gives is no rival; else it may be the better one
+    const bool interval = against.effect->high > against.effect->low;
+    const bool behind = against.verdict == Verdict::slower ||
+                        against.verdict == Verdict::equivalent ||
+                        (interval && against.effect->low > 0);
+    (behind ? slower : open)
+        .push_back(fmt::format("{} ({:+.0f} %)", rival.name, against.effect->percent));
   }
-  if (names.empty()) return;
-  if (best == nullptr) {
-    decision.regret = Regret{candidate.name, 0};
-    std::vector<Evidence> evidence;
-    for (const Rival& rival : input.rivals) {
-      if (is_measured(rival)) {
-        for (auto& each : steps_of(rival)) evidence.push_back(std::move(each));
-      }
-    }
-    decision.summary.push_back({fmt::format("Of the other options recorded under this statement "
-                                            "({}), none is shown to be faster than {}.",
-                                            join(names, ", "), candidate.name),
-                                std::move(evidence)});
-    return;
+  if (evidence.empty()) return;
+  Regret regret;
+  if (best != nullptr) {
+    const Effect& effect = *best->against.effect;
+    const std::string likely = best->against.likely ? "likely " : "";
+    regret = {best->name, effect.level_a_s / effect.level_b_s - 1, {}};
+    regret.said.text =
+        fmt::format("{}, recorded under this statement too, {}takes {} than {} for the same work.",
+                    best->name, likely, less_time(effect), candidate.name);
+    regret.said.evidence = steps_of(*best);
+    decision.next_action =
+        fmt::format("rigwise decide --option {}, which was {}faster than {}; then {}", best->name,
+                    likely, candidate.name, decision.next_action);
+  } else if (open.empty()) {
+    regret = {candidate.name, 0, {}};
+    regret.said = {fmt::format("Of the options recorded under this statement {} is the fastest: {} "
+                               "take as long or longer.",
+                               candidate.name, join(slower, ", ")),
+                   std::move(evidence)};
+  } else {
+    regret.said = {fmt::format("Whether {} is the fastest of the options recorded under this "
+                               "statement is not shown: {} against it in step time.",
+                               candidate.name, join(open, ", ")),
+                   std::move(evidence)};
   }
-  const Effect& effect = *best->against.effect;
-  decision.regret = Regret{best->name, effect.level_a_s / effect.level_b_s - 1};
-  decision.summary.push_back(
-      {fmt::format("{}, recorded under this statement too, {}takes {} than {} for the same work.",
-                   best->name, best->against.likely ? "likely " : "", less_time(effect),
-                   candidate.name),
-       steps_of(*best)});
-  decision.next_action =
-      fmt::format("rigwise decide --option {}, which was {}faster than {}; then {}", best->name,
-                  best->against.likely ? "likely " : "", candidate.name, decision.next_action);
+  decision.summary.push_back(regret.said);
+  decision.regret = std::move(regret);
 }
 
 }  // namespace rigwise

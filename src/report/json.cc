@@ -293,6 +293,13 @@ Json sentences_json(const std::vector<Sentence>& list) {
     array.push_back({{"text", sentence.text}, {"evidence", evidence_json(sentence.evidence)}});
   return array;
 }
+Json regret_json(const std::optional<Regret>& regret) {
+  if (!regret) return nullptr;
+  return {{"best", regret->best.empty() ? Json(nullptr) : Json(regret->best)},
+          {"frac", regret->frac ? json_number(*regret->frac) : Json(nullptr)},
+          {"why", regret->said.text}};
+}
+
 }  // namespace
 
 std::string run_json(const Run& run) {
@@ -410,9 +417,7 @@ std::string decision_json(const Decision& decision) {
                    {"fix", or_null(decision.fix)},
                    {"reasons", std::move(reasons)},
                    {"next_action", decision.next_action},
-                   {"regret", decision.regret ? Json{{"best", decision.regret->best},
-                                                     {"frac", json_number(decision.regret->frac)}}
-                                              : Json(nullptr)},
+                   {"regret", regret_json(decision.regret)},
                    {"experiment", decision.experiment},
                    {"rung", decision.rung},
                    {"statement", statement_json(decision.statement)},

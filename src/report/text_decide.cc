@@ -50,6 +50,8 @@ std::string decision_text(const Decision& decision, const TextStyle& style) {
   if (!reasons.empty()) out += hang("  Why: ", reasons, width);
   const std::string effects = sentences(decision.side_effects, 3);
   if (!effects.empty()) out += hang("  Side effects: ", effects, width);
+  if (decision.regret)
+    out += hang("  Others: ", full_stop(safe(decision.regret->said.text)), width);
   if (!decision.next_action.empty())
     out += '\n' + hang("Next: ", full_stop(safe(decision.next_action)), width);
   return out;

@@ -125,7 +125,7 @@ TEST(Ladder, ABetterOptionOfTheSameStatementIsNamed) {
   EXPECT_VERDICT(behind, keep, "keep");
   ASSERT_TRUE(behind.regret);
   EXPECT_EQ(behind.regret->best, "tp");
-  EXPECT_NEAR(behind.regret->frac, 0.29 / 0.25 - 1, 0.03);
+  EXPECT_NEAR(*behind.regret->frac, 0.29 / 0.25 - 1, 0.03);
   EXPECT_EQ(behind.next_action.find("rigwise decide --option tp"), 0u) << behind.next_action;
 }
 
