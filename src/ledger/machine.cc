@@ -37,6 +37,8 @@ struct GpuTrack {
   std::vector<Tick> ticks = {};
   std::optional<GpuSample> last = {};
   std::array<double, kCauses.size()> by_cause_s = {};
+  std::array<double, kCauses.size()> unused_s =
+      {};  // of the last tick: it was not held for so long
   double clock_max_mhz = 0;
   std::int64_t first_line = 0, last_line = 0;
   bool counted = false;
@@ -52,9 +54,11 @@ struct GpuTrack {
         const auto& before = (*last).*kCauses[i].counter_s;
         if (!now || !before) continue;
         counted = true;
-        // Rows of a damaged table may go back in time: nothing was added in such a stretch.
-        const double added_s =
-            std::clamp(*now - *before, 0.0, std::max(0.0, sample.t_s - last->t_s));
+        // Rows of a damaged table may go back in time: nothing was added in such a stretch. The
+        // driver refreshes its counters now and then: what the tick before lacked may come now.
+        const double passed_s = std::max(0.0, sample.t_s - last->t_s);
+        const double added_s = std::clamp(*now - *before, 0.0, passed_s + unused_s[i]);
+        unused_s[i] = std::max(0.0, passed_s - added_s);
         by_cause_s[i] += added_s;
         tick.held_s = std::max(tick.held_s, added_s);  // causes overlap
       }
@@ -69,12 +73,28 @@ struct GpuTrack {
     return sum_s;
   }
 
+  /// The clock while it was held in the time before a tick. A reading is of one instant: one with
+  /// held time on both its sides is of that time, the others may be of the time beside it.
+  [[nodiscard]] std::optional<double> held_clock_mhz(std::size_t at) const {
+    const auto inside = [&](std::size_t end) {
+      return end > 0 && ticks[end].held_s > 0 && end + 1 < ticks.size() &&
+             ticks[end + 1].held_s > 0;
+    };
+    const auto& here = ticks[at].clock_mhz;
+    if (at == 0 || !here || !ticks[at - 1].clock_mhz) return here;
+    const double before = *ticks[at - 1].clock_mhz;
+    if (inside(at) == inside(at - 1))
+      return inside(at) ? (before + *here) / 2 : std::min(before, *here);
+    return inside(at) ? *here : before;
+  }
+
   /// Held time times the clock's shortfall against `level_mhz`.
   [[nodiscard]] double lost_s(double level_mhz) const {
     double sum_s = 0;
-    for (const auto& tick : ticks) {
-      if (tick.held_s <= 0 || !tick.clock_mhz || level_mhz <= 0) continue;
-      sum_s += tick.held_s * std::clamp(1 - *tick.clock_mhz / level_mhz, 0.0, 1.0);
+    for (std::size_t i = 0; i < ticks.size(); ++i) {
+      const auto clock_mhz = ticks[i].held_s > 0 ? held_clock_mhz(i) : std::nullopt;
+      if (!clock_mhz || level_mhz <= 0) continue;
+      sum_s += ticks[i].held_s * std::clamp(1 - *clock_mhz / level_mhz, 0.0, 1.0);
     }
     return sum_s;
   }
@@ -83,8 +103,9 @@ struct GpuTrack {
   [[nodiscard]] std::optional<double> free_level_mhz() const {
     constexpr std::size_t kEnough = 10;
     std::vector<double> unheld;
-    for (const auto& tick : ticks) {
-      if (tick.held_s <= 0 && tick.clock_mhz) unheld.push_back(*tick.clock_mhz);
+    for (std::size_t i = 0; i + 1 < ticks.size(); ++i) {
+      const bool held = ticks[i].held_s > 0 || ticks[i + 1].held_s > 0;
+      if (!held && ticks[i].clock_mhz) unheld.push_back(*ticks[i].clock_mhz);
     }
     if (unheld.size() < kEnough) return std::nullopt;
     return stats::median(unheld);

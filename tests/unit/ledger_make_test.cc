@@ -401,6 +401,22 @@ TEST(Ledger, ClocksHeldDown) {
   EXPECT_EQ(ledger.bottleneck.cls, LedgerClass::throttle);
   EXPECT_TRUE(has_finding(ledger, "clocks-held"));
 
+  // Held for six seconds of ten. The clock is read just when a stretch begins or has ended, and the
+  // counter comes a second late once in each.
+  Maker pulsed(folder.path(), "pulsed");
+  pulsed.bar(5, 100, 0.5);
+  int held_s = 0;
+  for (int t = 0; t < 60; ++t) {
+    GpuSample sample;
+    sample.t_s = t;
+    sample.sm_clock_mhz = t % 10 < 6 ? 800 : 1600;
+    sample.sm_clock_max_mhz = 2100;
+    sample.held_power_s = t % 10 == 3 ? held_s - 1 : held_s;
+    held_s += t % 10 < 6 ? 1 : 0;
+    pulsed.add(sample);
+  }
+  EXPECT_NEAR(seconds(ledger_of(pulsed.finish(60)), LedgerClass::throttle), 30 * 0.5, 0.6);
+
   Maker cool(folder.path(), "cool");
   cool.bar(5, 100, 0.5);
   for (int t = 0; t < 60; ++t) {
