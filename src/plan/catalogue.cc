@@ -64,7 +64,8 @@ Result<Row> find_row(const std::vector<Row>& rows, std::string_view name, std::s
   for (const auto& row : rows) {
     names.push_back(text(row, "name"));
     if (key_of(names.back()) == key) return row;
-    for (const auto alias : split(text(row, "aliases"), '|')) {
+    const std::string aliases = text(row, "aliases");  // what split() gives looks into it
+    for (const auto alias : split(aliases, '|')) {
       if (!alias.empty() && key_of(alias) == key) return row;
     }
   }

@@ -37,7 +37,7 @@ class Snapshot final : public PythonMemory {
       --it;
       const std::uint64_t offset = piece.address - it->first;
       if (offset > it->second.size() || it->second.size() - offset < piece.bytes) continue;
-      std::memcpy(piece.into, it->second.data() + offset, piece.bytes);
+      if (piece.bytes > 0) std::memcpy(piece.into, it->second.data() + offset, piece.bytes);
       piece.whole = true;
     }
   }
