@@ -28,9 +28,10 @@ double prior_bandwidth(const Workload& w) {
   constexpr double kNvlink = 100e9;
   if (w.n_nodes > 1) {
     // A ring crosses between two hosts once for each adapter: they add up. Hosts whose cards have
-    // NVLink stand in data centres, whose adapters keep up with it.
+    // NVLink, and not as a bridge alone, stand in data centres, whose adapters keep up with it.
     const double adapters = link.inter_node_per_gpu ? n / static_cast<double>(w.n_nodes) : 1;
-    if (!link.inter_node_bits_per_s) return link.type == "nvlink" ? kNvlink : 0.7 * 1e9 / 8;
+    const bool fabric = link.type == "nvlink" && talks(w.gpu) != "nvlink";
+    if (!link.inter_node_bits_per_s) return fabric ? kNvlink : 0.7 * 1e9 / 8;
     return std::min(kNvlink, 0.7 * *link.inter_node_bits_per_s * adapters / 8);
   }
   if (link.type == "nvlink") return kNvlink;
