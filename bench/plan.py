@@ -39,7 +39,8 @@ def call(words, **keywords):
 class Bench:
     def __init__(self, options):
         self.options, self.folder = options, options.folder.resolve()
-        self.rigwise, self.engine = options.build / "rigwise", options.build / "rigwise-engine"
+        build = options.build.resolve()
+        self.rigwise, self.engine = build / "rigwise", build / "rigwise-engine"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.deadline = time.monotonic() + options.budget if options.budget else None
         self.hosts = None
