@@ -81,22 +81,34 @@ namespace {
 
 /// peft's prepare_model_for_kbit_training makes norms, embeddings and head fp32, but not of GPTQ's
 /// kind of base; and sharding wants one type for all, so that nobody calls it there.
-bool upcasts(const Workload& w, const Trainer& trainer) {
-  const bool quantised = w.method == "qlora" || !w.quant.empty();
-  const bool sharded = w.strategy == "fsdp" || w.strategy == "zero3";
-  return quantised && trainer.upcasts_quantised && !sharded && !w.quant.starts_with("gptq");
+bool upcasts(const Workload& w, const Facts& facts) {
+  return facts.quantised && facts.trainer->upcasts_quantised && !is_sharded(w) &&
+         !w.quant.starts_with("gptq");
+}
+
+/// What programs ask the allocator for, without what it holds beside.
+bool is_allocated(const std::string& metric) {
+  return metric == "allocated" || metric == "active";
 }
 
 }  // namespace
+
+bool is_quantised(const Workload& w) {
+  return w.method == "qlora" || !w.quant.empty();
+}
+
+bool is_sharded(const Workload& w) {
+  return w.strategy == "fsdp" || w.strategy == "zero3";
+}
 
 Facts facts_of(const Workload& w) {
   Facts facts;
   facts.trainer = &trainer_of(w.framework);
   facts.mixed = is_mixed(w.precision);
   facts.compute_bytes = element_bytes(w.precision);
-  facts.quantised = w.method == "qlora" || !w.quant.empty();
+  facts.quantised = is_quantised(w);
   facts.adapters = w.method != "full";
-  facts.upcast = upcasts(w, *facts.trainer);
+  facts.upcast = upcasts(w, facts);
   facts.residual_bytes = facts.mixed || facts.upcast ? 4 : facts.compute_bytes;
   // a quantised product answers in the type it was asked in
   facts.mlp_bytes = facts.upcast ? 4 : facts.compute_bytes;
@@ -214,7 +226,7 @@ Terms terms_of(const Workload& w) {
   const ModelShape& s = *w.shape;
   const Trainer& trainer = *facts.trainer;
   const double n = static_cast<double>(std::max<std::int64_t>(1, w.n_gpus));
-  const bool sharded = w.strategy == "fsdp" || w.strategy == "zero3";
+  const bool sharded = is_sharded(w);
   const bool split = w.strategy == "tp" || w.strategy == "pp";
   const double weight_share = sharded || split ? 1 / n : 1;
   const double grad_share = sharded || split || w.strategy == "zero2" ? 1 / n : 1;
@@ -327,7 +339,7 @@ MemoryPhase peak_phase(const Terms& t) {
 /// outside only.
 double in_metric(double allocated, const std::string& metric, double passing) {
   constexpr double kLeftBehind = 0.3;  // of the passing bytes
-  if (metric == "allocated" || metric == "active") return allocated;
+  if (is_allocated(metric)) return allocated;
   const double reserved = allocated * 1.06 + 0.1e9 + kLeftBehind * passing;
   if (metric == "reserved") return reserved;
   if (metric == "device") return reserved + kContextBytes;
@@ -448,8 +460,7 @@ Result<MemoryEstimate> predict_memory(const Workload& workload,
     value += moved;
     const double step = std::abs(std::log(std::max(value, 1e6) / near.bytes));
     // what the allocator holds beside what it gave varies with every batch's length
-    const bool allocated = workload.metric == "allocated" || workload.metric == "active";
-    sigma = allocated ? 0.02 + 0.12 * step : 0.05 + 0.3 * step;
+    sigma = plan::is_allocated(workload.metric) ? 0.02 + 0.12 * step : 0.05 + 0.3 * step;
   }
   value = std::max(value, 1e6);
   // what a formula leaves out only ever adds: cold, the upper side is the wider one
@@ -463,7 +474,7 @@ std::optional<double> textbook_memory(const Workload& w) {
   const ModelShape& s = *w.shape;
   const double params = w.params.value_or(shape_params(s));
   const double n = static_cast<double>(std::max<std::int64_t>(1, w.n_gpus));
-  const bool sharded = w.strategy == "fsdp" || w.strategy == "zero3";
+  const bool sharded = plan::is_sharded(w);
   const double edges = 2.0 * static_cast<double>(s.vocab * s.hidden);
   double state = 0;
   if (w.method == "full") {

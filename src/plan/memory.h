@@ -21,6 +21,11 @@ struct Facts {
 };
 Facts facts_of(const Workload& workload);
 
+/// The base's matrices are kept in 8 bits or less.
+bool is_quantised(const Workload& workload);
+/// Each rank keeps a part of every weight and gathers the whole where it is used.
+bool is_sharded(const Workload& workload);
+
 struct Terms {
   double weights = 0, adapters = 0, gradients = 0, optimizer = 0, optimizer_work = 0;
   double casts = 0, buffers = 0, gathered = 0;

@@ -39,13 +39,6 @@ Sizes sizes_of(const Workload& w) {
   return s;
 }
 
-bool is_sharded(const Workload& w) {
-  return w.strategy == "fsdp" || w.strategy == "zero3";
-}
-bool is_quantised(const Workload& w) {
-  return w.method == "qlora" || !w.quant.empty();
-}
-
 Interval in_metric(const Interval& x, const Workload& w) {
   return {plan::in_metric(x.value, w.metric), plan::in_metric(x.low, w.metric),
           plan::in_metric(x.high, w.metric)};
@@ -53,16 +46,16 @@ Interval in_metric(const Interval& x, const Workload& w) {
 
 MemoryMoment gpu_load(const Workload& w, const Sizes& s) {
   const double weights = s.terms.weights + s.terms.adapters;
-  if (is_quantised(w) && w.framework.find("torchtune") != std::string::npos) {
+  if (plan::is_quantised(w) && w.framework.find("torchtune") != std::string::npos) {
     const double both = s.file + weights;  // pytorch/torchtune#1398: 15 GB where training took 6
     return {"load", false, in_metric({both, weights + s.matrix, 1.05 * both}, w),
             "all weights in 16 bits, quantised there"};
   }
-  if (is_quantised(w)) {
+  if (plan::is_quantised(w)) {
     return {"load", false, in_metric({weights + s.matrix, weights, weights + 2 * s.matrix}, w),
             "quantised matrix by matrix as they come"};
   }
-  if (is_sharded(w)) {
+  if (plan::is_sharded(w)) {
     return {"load", false, in_metric({weights + s.unit, weights, weights + s.loaded}, w),
             "its share, and one unit whole; all of it where a program moves the model first"};
   }
@@ -74,7 +67,7 @@ MemoryMoment gpu_load(const Workload& w, const Sizes& s) {
 MemoryMoment gpu_save(const Workload& w, const Sizes& s) {
   const plan::Terms& t = s.terms;
   const double standing = t.weights + t.adapters + t.optimizer + t.buffers;
-  if (is_sharded(w) &&
+  if (plan::is_sharded(w) &&
       w.method == "full") {  // tatsu-lab/stanford_alpaca#32: out of memory at a save
     return {"save", false, in_metric({standing + s.unit, standing, standing + s.loaded}, w),
             "one unit gathered at a time; all weights where the gathered ones are not moved off"};
@@ -85,7 +78,7 @@ MemoryMoment gpu_save(const Workload& w, const Sizes& s) {
 
 MemoryMoment host_load(const Workload& w, const Sizes& s) {
   const double n = s.ranks, shard = std::min(s.file, kShardBytes);
-  if (is_quantised(w)) {
+  if (plan::is_quantised(w)) {
     return {"load",
             true,
             {n * s.matrix, n * s.matrix, n * shard},

@@ -60,7 +60,7 @@ std::optional<double> sent_bytes(const Workload& w, std::int64_t n_gpus) {
   if (params <= 0) return std::nullopt;
   const double weights = params * (w.method == "qlora" ? 0.55 : 2);
   const double gradients = w.method == "full" ? params * element : 0;
-  if (w.strategy == "fsdp" || w.strategy == "zero3") {
+  if (plan::is_sharded(w)) {
     return (n - 1) / n * (2 * weights + gradients) * accum;
   }
   if (w.strategy == "zero1" || w.strategy == "zero2") return 2 * (n - 1) / n * gradients;
@@ -172,7 +172,7 @@ Link link_of(const Workload& w, const std::vector<RateAnchor>& anchors) {
 ScalingEstimate by_strategy(const Workload& w, double base_n) {
   const double ideal = static_cast<double>(w.n_gpus) / base_n;
   double kept = 0.85, low = 0.6, high = 0.97;
-  if (w.strategy == "fsdp" || w.strategy == "zero3") kept = 0.7, low = 0.4, high = 0.9;
+  if (plan::is_sharded(w)) kept = 0.7, low = 0.4, high = 0.9;
   if (w.strategy == "tp" || w.strategy == "pp") kept = 0.55, low = 0.25, high = 0.85;
   if (w.strategy == "dp") kept = 0.5, low = 0.25, high = 0.8;
   ScalingEstimate estimate;

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "base/text.h"
+#include "record/hang_watch.h"
 
 namespace rigwise {
 
@@ -127,9 +128,7 @@ bool is_lock(const ProcessLook& process) {
 /// Hands a GPU its work, and spins since the queue is full: what it waits for is on the device, a
 /// collective as a rule. Its own line says nothing then.
 bool feeds_full_queue(const ProcessLook& process) {
-  return process.holds_gpu && process.state == "R" &&
-         (process.work == "forward" || process.work == "backward" || process.work == "optimizer" ||
-          process.work == "transfer");
+  return process.holds_gpu && process.state == "R" && is_device_work(process.work);
 }
 
 /// A loader's worker by itself: a forked one carries the frames of the rank that made it below its

@@ -14,11 +14,6 @@ constexpr double kConfirm_s = 30;     // noise that lasts so long is progress
 bool is_wait(std::string_view work) {
   return work == "sync" || work == "rendezvous" || work == "device";
 }
-/// With a GPU also those that hand it work, which spin once its queue is full.
-bool is_device_work(std::string_view work) {
-  return work == "forward" || work == "backward" || work == "optimizer" || work == "transfer";
-}
-
 bool is_stopped(const ProcSample& process) {
   return process.main_state == "T" || process.main_state == "t";
 }
@@ -33,6 +28,10 @@ std::optional<double> share(const std::optional<double>& now, const std::optiona
 }
 
 }  // namespace
+
+bool is_device_work(std::string_view work) {
+  return work == "forward" || work == "backward" || work == "optimizer" || work == "transfer";
+}
 
 HangWatch::HangWatch(const HangOptions& options, const HangLimits& limits)
     : options_(options), limits_(limits) {}

@@ -19,6 +19,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "record/stack_watch.h"
@@ -45,6 +46,9 @@ struct HangLimits {
   double network_bytes_per_s = 50e3;  // received by the host: a stream that feeds a loader
   std::int64_t samples = 10;          // of a process's stack, before it can be called stuck
 };
+
+/// Works that hand a device what it is to do; with a GPU they spin once its queue is full.
+bool is_device_work(std::string_view work);
 
 enum class Progress { step, log, bytes, checkpoint };
 

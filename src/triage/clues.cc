@@ -19,20 +19,6 @@ constexpr std::size_t kMostEnded = 10000, kMostForms = 1000;
 constexpr std::size_t kMostSpoken = 2000;
 constexpr int kMostTasks = 1024, kMostAlike = 64, kMostMessageLines = 12;
 
-/// The number behind `name`, over ':', '=' and blanks.
-std::optional<int> number_after(std::string_view text, std::string_view name) {
-  std::size_t at = text.find(name);
-  if (at == std::string_view::npos) return {};
-  at += name.size();
-  while (at < text.size() && (text[at] == ' ' || text[at] == ':' || text[at] == '=')) ++at;
-  std::size_t end = at;
-  if (end < text.size() && text[end] == '-') ++end;
-  while (end < text.size() && is_digit(text[end]) && end - at < 10) ++end;
-  const auto value = to_integer(text.substr(at, end - at));
-  if (!value) return {};
-  return static_cast<int>(*value);
-}
-
 struct Figures {
   bool seen = false, finite = true;
 };
@@ -64,6 +50,19 @@ Figures figures_of(std::string_view line) {
 }
 
 }  // namespace
+
+std::optional<int> number_after(std::string_view text, std::string_view name) {
+  std::size_t at = text.find(name);
+  if (at == std::string_view::npos) return {};
+  at += name.size();
+  while (at < text.size() && (text[at] == ' ' || text[at] == ':' || text[at] == '=')) ++at;
+  std::size_t end = at;
+  if (end < text.size() && text[end] == '-') ++end;
+  while (end < text.size() && is_digit(text[end]) && end - at < 10) ++end;
+  const auto value = to_integer(text.substr(at, end - at));
+  if (!value) return {};
+  return static_cast<int>(*value);
+}
 
 std::string likeness(std::string_view message) {
   std::string out;

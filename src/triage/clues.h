@@ -139,6 +139,9 @@ std::string_view exception_name(std::string_view message, bool due = false);
 FailureLayer layer_of_exception(std::string_view name, std::string_view message,
                                 std::string_view frames);
 
+/// The number behind `name`, over ':', '=' and blanks.
+std::optional<int> number_after(std::string_view text, std::string_view name);
+
 /// The text that two ranks print of one failure: without what differs from rank to rank.
 std::string likeness(std::string_view message);
 

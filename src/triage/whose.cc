@@ -95,19 +95,13 @@ class Whose {
   /// sees only its own calls that GPU 0 too.
   [[nodiscard]] std::optional<int> device_in(const Clue& cause) const {
     if (cause.layer != FailureLayer::gpu_oom || !is_first_host(cause.host)) return {};
-    const std::size_t at = cause.message.find("GPU ");
-    if (at == std::string::npos) return {};
-    const std::string_view rest = std::string_view(cause.message).substr(at + 4);
-    std::size_t digits = 0;
-    while (digits < rest.size() && digits < 4 && is_digit(rest[digits])) ++digits;
-    const auto number = to_integer(rest.substr(0, digits));
+    const auto number = number_after(cause.message, "GPU ");
     const auto by_launcher = [](const Clue& clue) {
       return clue.role == Role::teardown || clue.role == Role::ending;
     };
     const bool several = seen_.ranks.size() > 1 || seen_.rank_of_pid.size() > 1 ||
                          std::any_of(seen_.clues.begin(), seen_.clues.end(), by_launcher);
-    if (!number || *number == 0 || !several) return {};
-    return static_cast<int>(*number);
+    return number.value_or(0) > 0 && several ? number : std::nullopt;
   }
 
   struct Speakers {
