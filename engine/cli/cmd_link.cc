@@ -80,10 +80,16 @@ Json to_json(const LinkReport& report) {
   if (const auto& overlap = report.overlap) {
     out["overlap"] = {{"message_bytes", overlap->bytes},
                       {"repeats", overlap->repeats},
-                      {"compute_alone_s", overlap->compute_alone_s},
                       {"compute_together_s", overlap->compute_together_s},
                       {"all_reduce_s", overlap->all_reduce_s},
                       {"both_s", overlap->both_s}};
+  }
+  if (const auto& together = report.together) {
+    out["together"] = {{"repeats", together->repeats},
+                       {"work_s", together->work_s},
+                       {"factor", together->factor},
+                       {"factor_least", together->factor_least},
+                       {"factor_most", together->factor_most}};
   }
   return out;
 }
@@ -131,11 +137,15 @@ std::string to_text(const LinkReport& report) {
   }
   if (const auto& overlap = report.overlap) {
     out += fmt::format(
-        "all_reduce of {} beside arithmetic: {} µs, {} µs without it, arithmetic {} µs ({} µs on "
-        "one rank alone)\n",
+        "all_reduce of {} beside arithmetic: {} µs, {} µs without it, arithmetic {} µs\n",
         format_bytes_binary(static_cast<double>(overlap->bytes)), microseconds(overlap->both_s),
-        microseconds(overlap->all_reduce_s), microseconds(overlap->compute_together_s),
-        microseconds(overlap->compute_alone_s));
+        microseconds(overlap->all_reduce_s), microseconds(overlap->compute_together_s));
+  }
+  if (const auto& together = report.together) {
+    out += fmt::format(
+        "arithmetic on all ranks at once takes {:.2f} times ({:.2f} to {:.2f}) what one alone "
+        "takes\n",
+        together->factor, together->factor_least, together->factor_most);
   }
   return out + fmt::format("{} compared where they arrived\n",
                            format_bytes(static_cast<double>(checked_bytes)));

@@ -73,6 +73,8 @@ class Arithmetic {
 constexpr std::int64_t kLeastHidden = 64 << 10;         // smaller messages are latency
 constexpr double kLeastWork_s = 0.02, kMostWork_s = 1;  // of the arithmetic beside an all-reduce
 constexpr int kMostOverlapRepeats = 5;
+constexpr int kTogetherRepeats = 8;
+constexpr double kTogetherWork_s = 0.15;
 
 class Measurement {
  public:
@@ -115,17 +117,8 @@ class Measurement {
     Arithmetic arithmetic(comm_.device());
     out.all_reduce_s = median_of(out.repeats, [&] { comm_.all_reduce(message).wait(); });
     const double target_s = std::clamp(out.all_reduce_s, kLeastWork_s, kMostWork_s);
-    std::int64_t rounds = 1;
-    for (double took_s = 0; took_s < target_s / 2; rounds *= 2) {
-      took_s = slowest(timed([&] { arithmetic.run(rounds); }));
-    }
+    const std::int64_t rounds = rounds_for(arithmetic, target_s);
     out.compute_together_s = median_of(out.repeats, [&] { arithmetic.run(rounds); });
-    for (int rank = 0; rank < comm_.size(); ++rank) {
-      const double alone_s = median_of(out.repeats, [&] {
-        if (comm_.rank() == rank) arithmetic.run(rounds);
-      });
-      out.compute_alone_s = std::max(out.compute_alone_s, alone_s);
-    }
     out.both_s = median_of(out.repeats, [&] {
       Pending sum = comm_.all_reduce(message);
       arithmetic.run(rounds);
@@ -134,7 +127,40 @@ class Measurement {
     return out;
   }
 
+  LinkTogether together() {
+    LinkTogether out;
+    out.repeats = kTogetherRepeats;
+    Arithmetic arithmetic(comm_.device());
+    const std::int64_t rounds = rounds_for(arithmetic, kTogetherWork_s);
+    std::vector<double> factors, works_s;
+    for (int repeat = 0; repeat <= out.repeats; ++repeat) {
+      double alone_s = 0;
+      for (int rank = 0; rank < comm_.size(); ++rank) {
+        const bool mine = comm_.rank() == rank;
+        alone_s = std::max(alone_s, slowest(timed([&] { arithmetic.run(mine ? rounds : 0); })));
+      }
+      const double together_s = slowest(timed([&] { arithmetic.run(rounds); }));
+      if (repeat == 0) continue;  // warms up
+      factors.push_back(std::max(1.0, together_s / alone_s));
+      works_s.push_back(alone_s);
+    }
+    out.work_s = spread_of(works_s).median_s;
+    out.factor = spread_of(factors).median_s;
+    out.factor_least = *std::min_element(factors.begin(), factors.end());
+    out.factor_most = *std::max_element(factors.begin(), factors.end());
+    return out;
+  }
+
  private:
+  /// How much arithmetic takes about so long on all ranks at once; the same on every rank.
+  std::int64_t rounds_for(Arithmetic& arithmetic, double target_s) {
+    std::int64_t rounds = 1;
+    for (double took_s = 0; took_s < target_s / 2; rounds *= 2) {
+      took_s = slowest(timed([&] { arithmetic.run(rounds); }));
+    }
+    return rounds;
+  }
+
   /// Seconds from a common start to this rank's own end.
   template <class Work>
   double timed(Work work) {
@@ -323,7 +349,10 @@ LinkReport measure_link(Comm& comm, const LinkOptions& options) {
     for (const char* operation : {"all_reduce", "all_gather", "reduce_scatter", "broadcast"}) {
       report.collectives.push_back(measurement.collective(operation));
     }
-    if (options.sizes_bytes.back() >= kLeastHidden) report.overlap = measurement.overlap();
+    if (options.sizes_bytes.back() >= kLeastHidden) {
+      report.overlap = measurement.overlap();
+      report.together = measurement.together();
+    }
   }
   return report;
 }

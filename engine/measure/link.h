@@ -53,17 +53,24 @@ struct LinkCollective {
   ByteCheck check;
 };
 
-/// How far an all-reduce hides behind arithmetic, and what arithmetic on all ranks at once costs
-/// each of them (shared memory, heat, cores). Medians, each of the slowest rank; the arithmetic is
-/// made about as long as the all-reduce. A share of 1 - (both_s - compute_together_s) /
+/// How far an all-reduce hides behind arithmetic. Medians, each of the slowest rank; the arithmetic
+/// is made about as long as the all-reduce. A share of 1 - (both_s - compute_together_s) /
 /// all_reduce_s is hidden.
 struct LinkOverlap {
   std::int64_t bytes = 0;  // of the all-reduce
   int repeats = 0;
-  double compute_alone_s = 0;     // one rank after the other
-  double compute_together_s = 0;  // all at once
+  double compute_together_s = 0;  // on all ranks at once
   double all_reduce_s = 0;        // while nobody computes
   double both_s = 0;              // started, then the arithmetic, then waited for
+};
+
+/// What the slowest rank's arithmetic takes on all ranks at once over one rank after the other
+/// (shared memory, cores, power). Each repeat has both within a second, and its ratio; machines
+/// that others share differ from one second to the next, so the extremes belong to it.
+struct LinkTogether {
+  int repeats = 0;
+  double work_s = 0;  // of one rank alone in a repeat, median
+  double factor = 1, factor_least = 1, factor_most = 1;
 };
 
 struct LinkReport {
@@ -72,7 +79,8 @@ struct LinkReport {
   std::vector<std::string> notes;
   std::vector<LinkPair> pairs;
   std::vector<LinkCollective> collectives;
-  std::optional<LinkOverlap> overlap = {};  // where a collective of 64 KiB or more was asked for
+  std::optional<LinkOverlap> overlap = {};    // where a collective of 64 KiB or more was asked for
+  std::optional<LinkTogether> together = {};  // the same
 };
 
 /// Collective: every rank of `comm` (at least 2) calls it with the same options, and all get the

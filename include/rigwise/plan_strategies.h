@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "rigwise/catalogue.h"
 #include "rigwise/plan.h"
 #include "rigwise/result.h"
+#include "rigwise/stats.h"
 
 namespace rigwise {
 
@@ -30,8 +32,9 @@ struct LinkKnown {
   double ranks = 2;
   std::vector<CollectivePoint> all_reduce = {}, all_gather = {}, reduce_scatter = {}, one_way = {};
   /// Of an all-reduce beside arithmetic, the share that cost no time; and what arithmetic on all
-  /// ranks at once takes over one alone. Empty: nobody measured it.
-  std::optional<double> hidden_frac = {}, together_factor = {};
+  /// ranks at once takes over one alone, with its extremes. Empty: nobody measured it.
+  std::optional<double> hidden_frac = {};
+  std::optional<Interval> together_factor = {};
 };
 
 LinkKnown link_from(const LinkSpec& spec);
@@ -51,9 +54,14 @@ struct MeasuredStep {
   double other_s = 0;  // input and whatever else stands in the step's time
   double micro_steps = 1;
   bool phases_measured = false;  // else parted by the usual ratios
+  /// Of the step time: standard deviation of the same run made again, as far as one run tells.
+  double run_to_run_frac = stats::kRunToRunFrac;
   [[nodiscard]] double compute_s() const { return forward_s + backward_s + optimizer_s; }
   [[nodiscard]] double step_s() const { return compute_s() + other_s; }
 };
+/// From one run's step times in their order: how far its quarters differ, which the next run does
+/// too, but no less than what is assumed where nobody looked.
+double run_to_run_frac(std::span<const double> step_times_s);
 /// Phases of a step of which only the compute seconds are known: backward 2 × forward, or as long
 /// as it where weights are frozen, one more forward pass where it is made again; a twentieth for
 /// the optimizer.

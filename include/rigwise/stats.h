@@ -48,6 +48,10 @@ class Moments {
 };
 Moments moments(Values values);
 
+/// By how much the same training differs from one run to the next where nobody repeated it:
+/// standard deviation of the step time over its mean, as docs/ledger.md uses it.
+inline constexpr double kRunToRunFrac = 0.02;
+
 // ----------------------------------------------------------------------------------------------
 // distributions
 

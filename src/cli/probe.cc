@@ -262,18 +262,22 @@ std::optional<RunFigures> figures_of(const EngineLog& log) {
 MeasuredStep measured_step(const EngineLog& log, double micro_steps) {
   MeasuredStep step;
   step.micro_steps = std::max(1.0, micro_steps);
-  const auto median = [&](double EngineStep::*field) {
-    std::vector<double> values;
+  const auto values = [&](double EngineStep::*field) {
+    std::vector<double> all;
     for (std::size_t i = log.steps.size() > 1 ? 1 : 0; i < log.steps.size(); ++i) {
-      values.push_back(log.steps[i].*field);
+      all.push_back(log.steps[i].*field);
     }
-    return stats::median(values).value_or(0);
+    return all;
+  };
+  const auto median = [&](double EngineStep::*field) {
+    return stats::median(values(field)).value_or(0);
   };
   step.forward_s = median(&EngineStep::forward_s);
   step.backward_s = median(&EngineStep::backward_s);
   step.optimizer_s = median(&EngineStep::optimizer_s);
   step.other_s = std::max(0.0, median(&EngineStep::step_time_s) - step.compute_s());
   step.phases_measured = step.forward_s > 0 && step.backward_s > 0;
+  step.run_to_run_frac = run_to_run_frac(values(&EngineStep::step_time_s));
   return step;
 }
 

@@ -9,13 +9,14 @@
 #include <string_view>
 
 #include "rigwise/compare.h"
+#include "rigwise/stats.h"
 
 namespace rigwise::compare_rules {
 
 inline constexpr int kRulesVersion = 1;
 
 // the verdict
-inline constexpr double kFloorPercent = 2.0;        // run-to-run sd assumed where none was seen
+inline constexpr double kFloorPercent = 100 * stats::kRunToRunFrac;  // where none was seen
 inline constexpr double kFloorLeastPercent = 0.5;   // no calibration makes it smaller
 inline constexpr double kEquivalencePercent = 3.0;  // TOST margin
 inline constexpr int kRunsForTest = 3;              // a side, for a test over runs

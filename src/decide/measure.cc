@@ -13,7 +13,7 @@ namespace rigwise {
 
 namespace {
 
-constexpr double kFloor = 0.02;         // run-to-run sd where it was not measured
+using stats::kRunToRunFrac;
 constexpr double kLeastSpread = 0.005;  // never reckoned with less
 constexpr std::size_t kRepeated = 3;
 
@@ -391,7 +391,7 @@ Level level_of(const std::vector<double>& values) {
   level.runs = static_cast<int>(values.size());
   level.repeated = values.size() >= kRepeated;
   const auto k = static_cast<double>(std::max<std::size_t>(1, values.size()));
-  double half = 1.96 * kFloor * std::fabs(level.value);
+  double half = 1.96 * kRunToRunFrac * std::fabs(level.value);
   if (level.repeated) {
     const double sd =
         std::max(moments.standard_deviation().value_or(0), kLeastSpread * std::fabs(level.value));
@@ -410,7 +410,7 @@ Level ratio_of(const std::vector<double>& a, const std::vector<double>& b) {
   level.runs = static_cast<int>(std::min(a.size(), b.size()));
   level.repeated = level.runs >= static_cast<int>(kRepeated);
   const double difference = stats::mean(logs_b).value_or(0) - stats::mean(logs_a).value_or(0);
-  double half = 1.96 * std::sqrt(2.0) * kFloor;
+  double half = 1.96 * std::sqrt(2.0) * kRunToRunFrac;
   if (level.repeated) {
     const auto variance = [](const std::vector<double>& logs) {
       const double sd =
@@ -515,7 +515,7 @@ Measurement measure(const Threshold& threshold, const DecideInput& input) {
   if (!measured.level->repeated) {
     measured.why += fmt::format("; {} run{} a side, so a run-to-run spread of {} is reckoned with",
                                 measured.level->runs, measured.level->runs == 1 ? "" : "s",
-                                format_share(kFloor));
+                                format_share(kRunToRunFrac));
   }
   return measured;
 }

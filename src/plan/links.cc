@@ -101,15 +101,24 @@ void add_overlap(LinkKnown& link, const Json& json) {
     const auto value = get<double>(*overlap, key);
     return value && *value > 0 && std::isfinite(*value) ? *value : 0;
   };
-  const double alone = seconds("compute_alone_s"), together = seconds("compute_together_s");
+  const double together = seconds("compute_together_s");
   const double sum = seconds("all_reduce_s"), both = seconds("both_s");
-  if (alone > 0 && together > 0 && together < kMostRatio * alone) {
-    link.together_factor = std::max(1.0, together / alone);
-  }
   if (together > 0 && sum > 0 && both > 0) {
     const double could = std::min(together, sum);
     link.hidden_frac = std::clamp((together + sum - both) / could, 0.0, 1.0);
   }
+}
+
+void add_together(LinkKnown& link, const Json& json) {
+  const auto together = json.find("together");
+  if (together == json.end() || !together->is_object()) return;
+  const auto factor = [&](const char* key) {
+    const auto value = get<double>(*together, key);
+    return value && *value >= 1 && *value < kMostRatio ? *value : 0;  // nan fails both
+  };
+  const Interval read = {factor("factor"), factor("factor_least"), factor("factor_most")};
+  if (read.low > 0 && read.low <= read.value && read.value <= read.high)
+    link.together_factor = read;
 }
 
 /// Points of the sizes of one collective or pair.
@@ -163,6 +172,7 @@ Result<LinkKnown> from_engine(const Json& json, const std::string& name) {
   known.reduce_scatter = std::move(points.reduce_scatter);
   known.one_way = std::move(points.one_way);
   add_overlap(known, json);
+  add_together(known, json);
   return known;
 }
 

@@ -101,7 +101,7 @@ Workload workload_of(const Run& run) {
 std::optional<MeasuredStep> step_of(const Run& run, const Workload& w) {
   const auto steps = read_steps(run);
   if (!steps) return std::nullopt;
-  std::vector<double> forward, backward, optimizer, other;
+  std::vector<double> forward, backward, optimizer, other, whole;
   const std::size_t skip = std::max<std::size_t>(3, steps->rows.size() / 10);
   std::size_t seen = 0;
   for (const auto& row : steps->rows) {
@@ -110,6 +110,7 @@ std::optional<MeasuredStep> step_of(const Run& run, const Workload& w) {
     forward.push_back(*row.forward_s);
     backward.push_back(*row.backward_s);
     optimizer.push_back(row.optimizer_s.value_or(0));
+    whole.push_back(*row.step_time_s);
     other.push_back(*row.step_time_s - *row.forward_s - *row.backward_s - optimizer.back() -
                     row.sync_s.value_or(0));
   }
@@ -121,6 +122,7 @@ std::optional<MeasuredStep> step_of(const Run& run, const Workload& w) {
   step.other_s = std::max(0.0, *stats::median(other));
   step.micro_steps = std::max(1.0, w.grad_accum.value_or(1));
   step.phases_measured = true;
+  step.run_to_run_frac = run_to_run_frac(whole);
   if (!(step.forward_s > 0) || !(step.backward_s > 0)) return std::nullopt;
   return step;
 }

@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "plan/memory.h"
+#include "rigwise/stats.h"
 
 namespace rigwise {
 
@@ -45,6 +46,7 @@ std::optional<MicroSteps> shared_micro_steps(const Workload& w, double ranks) {
 namespace {
 
 constexpr std::int64_t kMostRanks = 64;
+constexpr double kEightInTen = 1.28;                      // standard deviations to either side
 constexpr double kMostLayers = 4096, kMostMicros = 4096;  // that are played one by one
 
 /// How sure one is of three things; one play of the clocks is made for each.
@@ -267,7 +269,9 @@ std::vector<Pass> one_forward_one_backward(std::size_t stage, std::size_t stages
   return passes;
 }
 
-/// Stages of equal numbers of blocks, the head on the last; activations go from stage to stage.
+/// Stages of equal numbers of blocks, the head on the last; activations go from stage to stage. A
+/// transfer begins once its receiver asks for it, which it does when it has nothing else to do: so
+/// NCCL's and Gloo's point-to-point calls work, and nothing of it is hidden from the receiver.
 Play play_pipeline(const Stage& s, std::size_t stages) {
   const auto micros = static_cast<std::size_t>(std::clamp(s.micros, 1.0, kMostMicros));
   const double ranks = static_cast<double>(stages);
@@ -278,12 +282,11 @@ Play play_pipeline(const Stage& s, std::size_t stages) {
         s.work.block_share / ranks + (i + 1 == stages ? 1 - s.work.block_share : 0);
     forward[i] = share * s.forward_s(), backward[i] = share * s.backward_s();
   }
-  // when what a pass waits for has come; of the first stage's forward passes and the last one's
-  // backward passes nothing has to
-  constexpr double kNever = 1e300;
+  // when what a pass waits for was handed over; of the first stage's forward passes and the last
+  // one's backward passes nothing has to be
+  constexpr double kNever = 1e300, kOwn = -1;
   std::vector<std::vector<double>> down(stages, std::vector<double>(micros, kNever)), up = down;
-  down.front().assign(micros, 0), up.back().assign(micros, 0);
-  std::vector<double> down_free(stages, 0), up_free(stages, 0);
+  down.front().assign(micros, kOwn), up.back().assign(micros, kOwn);
   std::vector<std::vector<Pass>> passes;
   for (std::size_t i = 0; i < stages; ++i) {
     passes.push_back(one_forward_one_backward(i, stages, micros));
@@ -297,15 +300,11 @@ Play play_pipeline(const Stage& s, std::size_t stages) {
         const double due = back ? up[i][micro] : down[i][micro];
         if (due == kNever) break;
         const double work = back ? backward[i] : forward[i];
-        now[i] = std::max(now[i], due) + work;
+        if (due != kOwn) now[i] = std::max(now[i], due) + sent_s;
+        now[i] += work;
         busy[i] += work;
-        if (!back && i + 1 < stages) {
-          down_free[i] = std::max(down_free[i], now[i]) + sent_s;
-          down[i + 1][micro] = down_free[i];
-        } else if (back && i > 0) {
-          up_free[i] = std::max(up_free[i], now[i]) + sent_s;
-          up[i - 1][micro] = up_free[i];
-        }
+        if (!back && i + 1 < stages) down[i + 1][micro] = now[i];
+        if (back && i > 0) up[i - 1][micro] = now[i];
         ++done[i];
         moved = true;
       }
@@ -359,6 +358,20 @@ Interval cut_factor(const Layout& layout) {
 }  // namespace
 }  // namespace plan
 
+double run_to_run_frac(std::span<const double> step_times_s) {
+  constexpr std::size_t kParts = 4, kLeast = 5;  // steps of a part
+  if (step_times_s.size() < kParts * kLeast) return stats::kRunToRunFrac;
+  std::vector<double> medians;
+  for (std::size_t i = 0; i < kParts; ++i) {
+    const std::size_t from = i * step_times_s.size() / kParts;
+    const std::size_t to = (i + 1) * step_times_s.size() / kParts;
+    medians.push_back(*stats::median(step_times_s.subspan(from, to - from)));
+  }
+  const stats::Moments parts = stats::moments(medians);
+  if (!(parts.mean() > 0)) return stats::kRunToRunFrac;
+  return std::max(stats::kRunToRunFrac, *parts.standard_deviation() / parts.mean());
+}
+
 MeasuredStep assumed_phases(const Workload& w, double compute_s, double other_s) {
   MeasuredStep step;
   const double backward = (w.method == "full" ? 2 : 1) + (w.checkpointing == "full" ? 1 : 0);
@@ -379,7 +392,9 @@ Result<StrategyStep> predict_strategy(std::string_view strategy, std::int64_t ra
   out.strategy = std::string(strategy);
   out.ranks = layout.ranks();
   if (layout.ranks() == 1) {  // single, and parts of one process that take turns
-    out.compute_s = {step.compute_s(), 0.98 * step.compute_s(), 1.02 * step.compute_s()};
+    const double repeat = kEightInTen * std::sqrt(2.0) * step.run_to_run_frac;
+    out.compute_s = {step.compute_s(), (1 - repeat) * step.compute_s(),
+                     (1 + repeat) * step.compute_s()};
     if (layout.split > 1) out.compute_s.value *= 1.01, out.compute_s.high *= 1.08;
     const double rest = step.other_s;
     out.step_s = {out.compute_s.value + rest, out.compute_s.low + rest, out.compute_s.high + rest};
@@ -412,14 +427,14 @@ Result<StrategyStep> predict_strategy(std::string_view strategy, std::int64_t ra
   const Play usual = played({1, hidden}, shared->scale.value);
   const Play best = played({less * rate.low / rate.value / widen, maybe}, shared->scale.value);
   const Play worst = played({more * rate.high / rate.value * widen, surely}, shared->scale.value);
-  const double together = link.together_factor.value_or(1);
+  const Interval together = link.together_factor.value_or(Interval{1, 1, 1});
   const Interval cut = cut_factor(layout);
   const auto compute = [&](double share, double cut_by, double together_by) {
     return played({1, hidden}, share).compute_s * cut_by * together_by;
   };
-  out.compute_s = {compute(shared->scale.value, cut.value, together),
-                   compute(shared->scale.low, cut.low, 1 + (together - 1) / 2),
-                   compute(shared->scale.high, cut.high, 1 + (together - 1) * 1.5)};
+  out.compute_s = {compute(shared->scale.value, cut.value, together.value),
+                   compute(shared->scale.low, cut.low, together.low),
+                   compute(shared->scale.high, cut.high, together.high)};
   // the slower rank of each step is waited for
   const double busy = out.compute_s.value;
   const double tail = transfer_s(link, Transfer::all_reduce, 16, 2).value;  // loss and norm
@@ -429,13 +444,14 @@ Result<StrategyStep> predict_strategy(std::string_view strategy, std::int64_t ra
   out.sent_bytes = usual.sent_bytes;
   out.assumed =
       !link.measured || !step.phases_measured || (by_gradients && gradient_bytes(w).assumed);
-  const auto spread = [](double a, double b) { return std::hypot(a, b); };
   const double value = out.compute_s.value + out.exposed_s.value + step.other_s;
+  // the run it is made from and the one to come each differ from their like
+  const double repeat = kEightInTen * std::sqrt(2.0) * step.run_to_run_frac * value;
   out.step_s = {value,
-                value - spread(out.compute_s.value - out.compute_s.low,
-                               out.exposed_s.value - out.exposed_s.low),
-                value + spread(out.compute_s.high - out.compute_s.value,
-                               out.exposed_s.high - out.exposed_s.value)};
+                value - std::hypot(out.compute_s.value - out.compute_s.low,
+                                   out.exposed_s.value - out.exposed_s.low, repeat),
+                value + std::hypot(out.compute_s.high - out.compute_s.value,
+                                   out.exposed_s.high - out.exposed_s.value, repeat)};
   return out;
 }
 

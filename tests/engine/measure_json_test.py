@@ -42,8 +42,11 @@ def check_link(text, ranks, what):
         for size in row["sizes"]:  # nccl-tests' doc/PERFORMANCE.md
             check(f"{what}: busbw", abs(size["busbw_bytes_per_s"] / size["algbw_bytes_per_s"] - factor) < 1e-9)
     overlap = report["overlap"]
-    check(f"{what}: overlap", list(overlap) == ["message_bytes", "repeats", "compute_alone_s", "compute_together_s", "all_reduce_s", "both_s"]
+    check(f"{what}: overlap", list(overlap) == ["message_bytes", "repeats", "compute_together_s", "all_reduce_s", "both_s"]
           and overlap["message_bytes"] == 64 * 1024 and all(value > 0 for value in overlap.values()))
+    together = report["together"]
+    check(f"{what}: together", list(together) == ["repeats", "work_s", "factor", "factor_least", "factor_most"]
+          and 1 <= together["factor_least"] <= together["factor"] <= together["factor_most"])
 
 
 check_link(run([ENGINE, *LINK, "--ranks", "2"]), 2, "--ranks 2")

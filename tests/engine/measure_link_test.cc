@@ -111,8 +111,11 @@ TEST(Link, EveryPairAndCollectiveOfEverySize) {
   }
   ASSERT_TRUE(report.overlap);
   EXPECT_EQ(report.overlap->bytes, 100000);
-  EXPECT_GT(report.overlap->compute_alone_s, 0);
   EXPECT_GT(report.overlap->both_s, 0);
+  ASSERT_TRUE(report.together);
+  EXPECT_GE(report.together->factor_least, 1);
+  EXPECT_LE(report.together->factor_least, report.together->factor);
+  EXPECT_LE(report.together->factor, report.together->factor_most);
   // nccl-tests' factors for two ranks: all_reduce 2(n-1)/n = 1, all_gather and reduce_scatter 1/2
   for (const auto& collective : report.collectives) {
     const double factor =

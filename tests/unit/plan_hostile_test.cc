@@ -61,8 +61,9 @@ const std::string kLink = R"({"schema":1,"hosts":["a","b"],"pairs":[{"from_rank"
   "collectives":[{"operation":"all_reduce","ranks":2,"sizes":[{"message_bytes":8,"time_s":1e-4,
   "time_low_s":1e-4,"time_high_s":2e-4},{"message_bytes":4194304,"time_s":0.4,"time_low_s":0.39,
   "time_high_s":0.41}]},{"operation":"all_gather","ranks":2,"sizes":[{"message_bytes":4194304,
-  "time_s":0.2}]}],"overlap":{"message_bytes":4194304,"repeats":3,"compute_alone_s":0.4,
-  "compute_together_s":0.5,"all_reduce_s":0.4,"both_s":0.6}})";
+  "time_s":0.2}]}],"overlap":{"message_bytes":4194304,"repeats":3,
+  "compute_together_s":0.5,"all_reduce_s":0.4,"both_s":0.6},
+  "together":{"factor":1.2,"factor_least":1.0,"factor_most":1.4}})";
 
 TEST(PlanHostile, Links) {
   std::mt19937_64 random(1);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 
 namespace rigwise {
@@ -107,11 +108,35 @@ TEST(PlanStrategies, APipelineOfTwoHasItsBubble) {
               0.9 / 2 * 5 / 4 + 0.05, 0.01);
 }
 
+// Two stages and four micro-steps: played by hand, five of the eight transfers are waited for by
+// both stages, the other three by one while the other waits too.
+TEST(PlanStrategies, APipelinesReceiverWaitsForEveryTransfer) {
+  const double bytes = 2 * 128 * 256 * 4;  // of one transfer
+  const auto far = predicted("pp", wire(bytes / 0.1)), near = predicted("pp", wire(1e12));
+  EXPECT_NEAR(far.exposed_s.value - near.exposed_s.value, 0.5, 0.02);
+}
+
 TEST(PlanStrategies, RanksThatComputeTogetherAreSlower) {
   LinkKnown link = wire(1e12);
   const double alone = predicted("ddp", link).compute_s.value;
-  link.together_factor = 1.2;
+  link.together_factor = Interval{1.2, 1.1, 1.3};
   EXPECT_NEAR(predicted("ddp", link).compute_s.value, 1.2 * alone, 1e-9);
+}
+
+TEST(PlanStrategies, TheNextRunDiffersAsTheQuartersOfThisOneDo) {
+  const auto width = [](const MeasuredStep& step) {
+    const auto made = predict_strategy("single", 1, small_work(), step, wire(1e9));
+    return (made->step_s.high - made->step_s.low) / made->step_s.value;
+  };
+  std::vector<double> steady(40, 1.0), drifting(40, 1.0);
+  for (std::size_t i = 20; i < 40; ++i) drifting[i] = 1.3;
+  EXPECT_EQ(run_to_run_frac(steady), 0.02);
+  EXPECT_EQ(run_to_run_frac(std::vector<double>(10, 1.0)), 0.02);  // too short to tell
+  EXPECT_NEAR(run_to_run_frac(drifting), 0.15 * std::sqrt(4.0 / 3) / 1.15, 1e-9);
+  MeasuredStep step = one_second();
+  const double narrow = width(step);
+  step.run_to_run_frac = run_to_run_frac(drifting);
+  EXPECT_NEAR(width(step) / narrow, step.run_to_run_frac / 0.02, 1e-9);
 }
 
 TEST(PlanStrategies, WhatCannotBeSaysWhichNumber) {
@@ -194,11 +219,14 @@ TEST(PlanTransfer, OverlapComesFromTheLinksFile) {
     "sizes":[{"message_bytes":1000000,"time_s":0.01}]}],"collectives":[{"operation":"all_reduce",
     "ranks":2,"sizes":[{"message_bytes":4194304,"time_s":0.4}]},{"operation":"all_gather","ranks":2,
     "sizes":[{"message_bytes":4194304,"time_s":0.2}]}],"overlap":{"message_bytes":4194304,
-    "repeats":3,"compute_alone_s":0.4,"compute_together_s":0.5,"all_reduce_s":0.4,"both_s":0.6}})";
+    "repeats":3,"compute_together_s":0.5,"all_reduce_s":0.4,"both_s":0.6},"together":{"repeats":8,
+    "work_s":0.2,"factor":1.25,"factor_least":1.0,"factor_most":1.5}})";
   const auto link = read_link(text, "link.json");
   ASSERT_TRUE(link.ok()) << link.error().message;
   EXPECT_NEAR(*link->hidden_frac, 0.75, 1e-12);
-  EXPECT_NEAR(*link->together_factor, 1.25, 1e-12);
+  ASSERT_TRUE(link->together_factor);
+  EXPECT_EQ(link->together_factor->value, 1.25);
+  EXPECT_EQ(link->together_factor->high, 1.5);
   EXPECT_EQ(link->one_way.size(), 1U);
   EXPECT_EQ(link->all_gather.size(), 1U);
   for (std::size_t n = 0; n < text.size(); ++n) (void)read_link(text.substr(0, n), "cut").ok();
