@@ -49,6 +49,7 @@ struct ProcessLook {
   std::optional<int> waits_fd = {};      // the descriptor of that call
   std::string waits_on = {};             // its file: "/data/part-3", "TCP 10.0.0.1:29500", "a pipe"
   bool holds_gpu = false;                // it has a GPU's device open
+  bool spins_on_gpu = false;             // it does, runs, and no GPU of the run moves any data
   std::optional<double> still_s = {};    // for so long it has been at this place, as far as seen
   std::optional<double> cpu_frac =
       {};  // of one CPU, all threads, over the silence that was watched
@@ -80,6 +81,9 @@ struct HangVerdict {
   std::vector<int> ranks = {};  // whose: empty where it is not shown, or of no numbered rank
   std::string because = {};     // "the cause is rank 1's input"
   std::string advice = {};      // one thing to try
+  /// Some have waited as long as a collective may, for others that are at work: long work, or a
+  /// loop without end, which cannot be told apart.
+  bool at_work = false;
   /// `where: because`.
   [[nodiscard]] std::string claim() const {
     return because.empty() ? where : where + ": " + because;

@@ -15,6 +15,7 @@
 #include "rigwise/hang.h"
 #include "rigwise/run.h"
 #include "rigwise/units.h"
+#include "run/hang_json.h"
 
 namespace rigwise::cli {
 namespace {
@@ -99,6 +100,35 @@ std::string title_of(const ProcessLook& process) {
   return out;
 }
 
+/// Its other threads and its connections, a line each, where there are any.
+std::string kernel_of(const ProcessLook& look) {
+  constexpr std::size_t kMostKinds = 4;
+  std::string out;
+  int count = 0;
+  std::vector<std::string> kinds;
+  for (const ThreadGroup& group : look.threads) {
+    count += group.count;
+    if (kinds.size() == kMostKinds) continue;
+    kinds.push_back(fmt::format("{}{} {}{}",
+                                group.count > 1 ? std::to_string(group.count) + " " : "",
+                                clean_text(group.comm), state_word(group.state),
+                                group.wchan.empty() ? "" : " in " + clean_text(group.wchan)));
+  }
+  if (count > 1) {
+    out += fmt::format("  {} threads: {}{}\n", count, join(kinds, ", "),
+                       look.threads.size() > kMostKinds ? ", …" : "");
+  }
+  if (look.connections.value_or(0) == 0) return out;
+  out += "  " + counted(*look.connections, "TCP connection", "TCP connections");
+  if (look.closed_by_peer.value_or(0) > 0)
+    out += fmt::format(", {} closed by the other end", *look.closed_by_peer);
+  if (look.unsent_bytes.value_or(0) > 0)
+    out += fmt::format(", {} not sent yet", format_bytes(*look.unsent_bytes));
+  if (look.unread_bytes.value_or(0) > 0)
+    out += fmt::format(", {} not read yet", format_bytes(*look.unread_bytes));
+  return out + "\n";
+}
+
 std::string text_of(const Process& process) {
   const ProcessLook& look = process.look;
   std::string out = title_of(look) + '\n';
@@ -109,6 +139,7 @@ std::string text_of(const Process& process) {
     out += fmt::format("  not read: {}\n", look.why);
     if (!look.hint.empty()) out += fmt::format("    {}\n", look.hint);
   }
+  out += kernel_of(look);
   if (process.recorded) {
     out += fmt::format("  recorded last, {:.0f} s into the run: {}\n", process.recorded->t_end_s,
                        process.recorded->work);
@@ -136,10 +167,25 @@ std::optional<Hang> open_hang(const Run& run) {
   return std::move(hangs->rows.back());
 }
 
+/// Ranks that had ended when the hang was found: a look at those that live does not show them.
+void add_gone(const Hang& hang, std::vector<ProcessLook>& seen) {
+  for (const ProcessLook& process : hang.look.processes) {
+    const bool there = std::any_of(seen.begin(), seen.end(), [&](const ProcessLook& each) {
+      return each.role == "rank" && each.rank == process.rank;
+    });
+    if (process.read == "gone" && process.role == "rank" && !there) seen.push_back(process);
+  }
+}
+
+int count_ranks(const std::vector<ProcessLook>& seen) {
+  return static_cast<int>(std::count_if(
+      seen.begin(), seen.end(), [](const ProcessLook& each) { return each.role == "rank"; }));
+}
+
 /// In one line: who is where, and what that means if it stays so. Of a run with one process its
 /// stack says it all.
 std::string answer_of(const HangVerdict& now, const std::optional<Hang>& hang, double t_s,
-                      std::size_t ranks) {
+                      int ranks) {
   std::string out;
   if (hang) {
     out = fmt::format("No progress for {}: {}.\n", format_duration(t_s - hang->t_s), now.claim());
@@ -153,40 +199,7 @@ std::string answer_of(const HangVerdict& now, const std::optional<Hang>& hang, d
 }
 
 Json json_of(const Process& process) {
-  const ProcessLook& look = process.look;
-  Json out;
-  out["pid"] = look.pid;
-  out["role"] = look.role;
-  put(out, "rank", look.rank);
-  out["comm"] = clean_text(look.comm);
-  if (look.read != "gone") out["state"] = look.state;
-  if (!look.python.empty()) out["python"] = look.python;
-  out["read"] = look.read;
-  if (!look.why.empty()) out["why"] = look.why;
-  if (!look.work.empty()) out["work"] = look.work;
-  if (!look.syscall.empty()) out["syscall"] = look.syscall;
-  if (!look.wchan.empty()) out["wchan"] = look.wchan;
-  if (!look.waits_on.empty()) out["waits_on"] = look.waits_on;
-  if (look.holds_gpu) out["holds_gpu"] = true;
-  put(out, "connections", look.connections);
-  put(out, "closed_by_peer", look.closed_by_peer);
-  put(out, "unsent_bytes", look.unsent_bytes);
-  put(out, "unread_bytes", look.unread_bytes);
-  out["threads"] = Json::array();
-  for (const ThreadGroup& group : look.threads) {
-    Json one = {{"comm", group.comm}, {"state", group.state}};
-    if (!group.wchan.empty()) one["wchan"] = group.wchan;
-    one["count"] = group.count;
-    out["threads"].push_back(std::move(one));
-  }
-  out["frames"] = Json::array();
-  for (const LookFrame& place : look.frames) {
-    Json frame;
-    frame["file"] = place.file;
-    if (place.line > 0) frame["line"] = place.line;
-    frame["function"] = place.function;
-    out["frames"].push_back(std::move(frame));
-  }
+  Json out = rigwise::json_of(process.look);
   if (process.recorded) {
     Json recorded;
     recorded["t_end_s"] = process.recorded->t_end_s;
@@ -224,15 +237,19 @@ int cmd_stacks(const StacksArgs& args) {
                  .message = fmt::format("no process of {} is on record yet", run->info.name),
                  .hint = "it just started: try again in a second"});
   std::vector<Process> looks;
-  std::vector<ProcessLook> seen = look_at(*processes, {});
-  const HangVerdict verdict = judge_hang(seen);
+  std::vector<ProcessLook> seen;
+  for (const ProcSample& row : *processes) seen.push_back(look_at(row, {}));
+  const auto hang = open_hang(*run);
+  if (hang) add_gone(*hang, seen);
+  const HangVerdict verdict =
+      judge_hang(seen, {.ranks_elsewhere = run->info.ranks_asked.value_or(0) > count_ranks(seen)});
+  const int ranks = count_ranks(seen);
   for (ProcessLook& look : seen) looks.push_back({.look = std::move(look), .recorded = {}});
   const auto is_unread = [](const Process& one) { return one.look.read == "unavailable"; };
   if (std::any_of(looks.begin(), looks.end(), is_unread)) add_recorded(*run, looks);
   const bool some = std::any_of(looks.begin(), looks.end(), [&](const Process& one) {
     return !is_unread(one) && one.look.read != "torn";
   });
-  const auto hang = open_hang(*run);
   const double t_s = monotonic_s() - run->info.start_monotonic_s;
   int printed = kOk;
   if (args.json) {
@@ -247,8 +264,6 @@ int cmd_stacks(const StacksArgs& args) {
     for (const Process& process : looks) document["processes"].push_back(json_of(process));
     printed = print(document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   } else {
-    const auto ranks = static_cast<std::size_t>(std::count_if(
-        looks.begin(), looks.end(), [](const Process& one) { return one.look.role == "rank"; }));
     const std::string answer = answer_of(verdict, hang, t_s, ranks);
     std::string text;
     for (const Process& process : looks) text += (text.empty() ? "" : "\n") + text_of(process);

@@ -137,7 +137,7 @@ void tell_of_hang(const Run& run, Failure& failure) {
   failure.host = hang.host;
   failure.signature = "hang-" + std::string(to_string(verdict.cause));
   const bool shown = verdict.cause != HangCause::unknown && verdict.cause != HangCause::collective;
-  failure.confidence = shown ? 0.9 : 0.5;
+  failure.confidence = !shown ? 0.5 : verdict.at_work ? 0.6 : 0.9;
   failure.why = fmt::format(
       "the run had made no progress for {} when it ended, and this is where "
       "its processes were at {}",

@@ -21,7 +21,6 @@ namespace {
 
 constexpr std::size_t kMostThreads = 1024;
 constexpr std::size_t kMostGroups = 32;
-constexpr std::size_t kMostFds = 4096;
 constexpr std::size_t kMostPath = 4096;
 
 using Sockets = std::map<std::uint64_t, TcpSocket>;
@@ -137,15 +136,6 @@ std::string wchan_of(const std::string& folder) {
   return !text || *text == "0" ? std::string() : clean_text(*text, 128);
 }
 
-/// NVIDIA's /dev/nvidia0 (also nvidiactl and nvidia-uvm, which nobody else opens), AMD's /dev/kfd.
-bool holds_gpu(const std::string& folder) {
-  for (const std::string& fd : list_folder(folder + "/fd", kMostFds)) {
-    const std::string target = link_of(folder + "/fd/" + fd);
-    if (target.starts_with("/dev/nvidia") || target == "/dev/kfd") return true;
-  }
-  return false;
-}
-
 void add_up(const Sockets& sockets, ProcessLook& process) {
   int closed = 0;
   double unsent_bytes = 0, unread_bytes = 0;
@@ -213,16 +203,17 @@ bool look_at_kernel(const std::string& proc, ProcessLook& process) {
   }
   process.state = std::string(1, stat->state);
   process.wchan = wchan_of(folder);
-  const auto sockets = tcp_sockets_of(proc, process.pid);
-  if (sockets) add_up(*sockets, process);
-  process.holds_gpu = holds_gpu(folder);
+  const OpenFiles files = open_files_of(proc, process.pid);
+  const Sockets sockets = tcp_sockets_of(proc, process.pid, files.sockets);
+  if (files.readable) add_up(sockets, process);
+  process.holds_gpu = files.gpu;
   look_at_threads(folder, process);
   const auto line = read_record(folder + "/syscall", buffer);
   const auto call = line ? parse_syscall(*line) : std::nullopt;
   if (!call) return true;
   process.syscall = call->name;
   process.waits_fd = call->fd;
-  if (call->fd) process.waits_on = file_of(folder, *call->fd, sockets.value_or(Sockets{}));
+  if (call->fd) process.waits_on = file_of(folder, *call->fd, sockets);
   if (call->path_at) {
     std::string path = text_at(process.pid, *call->path_at);
     if (!path.empty() && path.front() != '/') path = link_of(folder + "/cwd") + "/" + path;

@@ -23,29 +23,6 @@ std::string plain_address(std::string_view address) {
   return std::string(address);
 }
 
-std::vector<std::uint64_t> sockets_of(const std::string& proc, int pid) {
-  std::vector<std::uint64_t> inodes;
-  const std::string folder = proc + "/" + std::to_string(pid) + "/fd";
-  DIR* open = ::opendir(folder.c_str());
-  if (open == nullptr) return inodes;
-  for (int i = 0; i < kMaxDescriptors && inodes.size() < kMaxSockets; ++i) {
-    const dirent* entry = ::readdir(open);
-    if (entry == nullptr) break;
-    std::array<char, 64> target = {};
-    const ssize_t size =
-        ::readlink((folder + "/" + entry->d_name).c_str(), target.data(), target.size());
-    constexpr std::string_view kSocket = "socket:[";
-    const std::string_view text(target.data(), static_cast<std::size_t>(size > 0 ? size : 0));
-    if (!text.starts_with(kSocket)) continue;
-    std::uint64_t inode = 0;
-    const char* begin = text.data() + kSocket.size();
-    if (std::from_chars(begin, text.data() + text.size(), inode).ec == std::errc()) {
-      inodes.push_back(inode);
-    }
-  }
-  ::closedir(open);
-  return inodes;
-}
 /// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …
 struct TcpLine {
   std::string_view local, remote, state, queues;
@@ -122,17 +99,42 @@ std::map<std::uint64_t, TcpSocket> parse_tcp_sockets(std::string_view text) {
   return sockets;
 }
 
-std::optional<std::map<std::uint64_t, TcpSocket>> tcp_sockets_of(const std::string& proc, int pid) {
+OpenFiles open_files_of(const std::string& proc, int pid) {
+  OpenFiles files;
+  const std::string folder = proc + "/" + std::to_string(pid) + "/fd";
+  DIR* open = ::opendir(folder.c_str());
+  if (open == nullptr) return files;
+  files.readable = true;
+  for (int i = 0; i < kMaxDescriptors && files.sockets.size() < kMaxSockets; ++i) {
+    const dirent* entry = ::readdir(open);
+    if (entry == nullptr) break;
+    std::array<char, 64> target = {};
+    const ssize_t size =
+        ::readlink((folder + "/" + entry->d_name).c_str(), target.data(), target.size());
+    constexpr std::string_view kSocket = "socket:[";
+    const std::string_view text(target.data(), static_cast<std::size_t>(size > 0 ? size : 0));
+    // NVIDIA's nvidia0, nvidiactl and nvidia-uvm, which nobody else opens; AMD's kfd
+    if (text.starts_with("/dev/nvidia") || text == "/dev/kfd") files.gpu = true;
+    if (!text.starts_with(kSocket)) continue;
+    std::uint64_t inode = 0;
+    const char* begin = text.data() + kSocket.size();
+    if (std::from_chars(begin, text.data() + text.size(), inode).ec == std::errc()) {
+      files.sockets.push_back(inode);
+    }
+  }
+  ::closedir(open);
+  return files;
+}
+
+std::map<std::uint64_t, TcpSocket> tcp_sockets_of(const std::string& proc, int pid,
+                                                  const std::vector<std::uint64_t>& sockets) {
   std::map<std::uint64_t, TcpSocket> own;
-  if (::access((proc + "/" + std::to_string(pid) + "/fd").c_str(), R_OK | X_OK) != 0)
-    return std::nullopt;
-  const auto inodes = sockets_of(proc, pid);
-  if (inodes.empty()) return own;
+  if (sockets.empty()) return own;
   for (const auto* table : {"/net/tcp", "/net/tcp6"}) {
     const auto text = read_file(proc + "/" + std::to_string(pid) + table, kMaxTableBytes);
     if (!text) continue;
     auto all = parse_tcp_sockets(*text);
-    for (const auto inode : inodes) {
+    for (const auto inode : sockets) {
       if (auto found = all.extract(inode)) own.insert(std::move(found));
     }
   }
@@ -167,7 +169,7 @@ std::vector<bool> joined_peers(const std::string& proc, const std::vector<int>& 
   std::vector<std::vector<std::uint64_t>> sockets;
   std::size_t with_sockets = 0;
   for (const int pid : family) {
-    sockets.push_back(sockets_of(proc, pid));
+    sockets.push_back(open_files_of(proc, pid).sockets);
     if (!sockets.back().empty()) ++with_sockets;
   }
   TcpEnds ends;

@@ -31,9 +31,17 @@ struct TcpSocket {
 
 /// The connections (established, or closed by the other end) among these sockets, by inode.
 std::map<std::uint64_t, TcpSocket> parse_tcp_sockets(std::string_view text);
-/// Of a living process, from `proc`/PID/fd and its own network tables; nothing where they cannot be
-/// read.
-std::optional<std::map<std::uint64_t, TcpSocket>> tcp_sockets_of(const std::string& proc, int pid);
+
+/// What a process has open.
+struct OpenFiles {
+  bool readable = false;
+  std::vector<std::uint64_t> sockets = {};  // inodes
+  bool gpu = false;                         // a device of a GPU
+};
+OpenFiles open_files_of(const std::string& proc, int pid);
+/// Those of these sockets that are TCP connections, from the process's own network tables.
+std::map<std::uint64_t, TcpSocket> tcp_sockets_of(const std::string& proc, int pid,
+                                                  const std::vector<std::uint64_t>& sockets);
 
 /// One answer a process. `sockets`: inodes of the sockets that each holds.
 std::vector<bool> joined_peers(const std::vector<std::vector<std::uint64_t>>& sockets,

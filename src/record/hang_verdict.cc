@@ -109,15 +109,24 @@ std::string loader_of(const ProcessLook& process) {
   return frame == nullptr ? "its data loader" : short_function(frame->function);
 }
 
+/// A debugger or a shell is in what the user's own line called: a program that was started from one
+/// (`python -m pdb`, ipython) has it on the outside.
+bool in_debugger(const ProcessLook& process) {
+  for (const LookFrame& frame : process.frames) {
+    if (is_user_code(frame.file)) return false;
+    if (in_file(frame, "/pdb.py") || in_file(frame, "/cmd.py") || in_file(frame, "/code.py") ||
+        holds(frame.file, "/ipdb/") || holds(frame.file, "/IPython/terminal/"))
+      return true;
+  }
+  return false;
+}
+
 bool asks_somebody(const ProcessLook& process) {
-  const bool debugger = innermost(process, [](const LookFrame& frame) {
-                          return in_file(frame, "/pdb.py") || in_file(frame, "/cmd.py") ||
-                                 in_file(frame, "/code.py") || holds(frame.file, "/ipdb/") ||
-                                 holds(frame.file, "/IPython/terminal/");
-                        }) != nullptr;
-  if (debugger && process.state != "R") return true;
+  if (process.state != "R" && in_debugger(process)) return true;
   const bool reads = process.syscall == "read" || process.syscall == "select";
-  return reads && process.waits_fd == 0;
+  // a pipe or a file on its input is no terminal
+  const bool terminal = process.waits_on.empty() || process.waits_on.starts_with("/dev/");
+  return reads && process.waits_fd == 0 && terminal;
 }
 
 bool is_lock(const ProcessLook& process) {
@@ -128,7 +137,8 @@ bool is_lock(const ProcessLook& process) {
 /// Hands a GPU its work, and spins since the queue is full: what it waits for is on the device, a
 /// collective as a rule. Its own line says nothing then.
 bool feeds_full_queue(const ProcessLook& process) {
-  return process.holds_gpu && process.state == "R" && is_device_work(process.work);
+  return process.spins_on_gpu ||
+         (process.holds_gpu && process.state == "R" && is_device_work(process.work));
 }
 
 /// A loader's worker by itself: a forked one carries the frames of the rank that made it below its
@@ -392,8 +402,28 @@ void name_suspects(const Groups& groups, Kind heaviest, HangVerdict& verdict) {
   verdict.advice = advice_of(verdict.cause, *suspects.front()->process);
 }
 
+/// Nobody stands still but those that wait: what can be said is for whom.
+void say_at_work(const Groups& groups, Kind heaviest, HangVerdict& verdict) {
+  std::vector<const Seen*> busy;
+  for (const auto& group : groups) {
+    if (group.front()->place.kind == heaviest) busy.insert(busy.end(), group.begin(), group.end());
+  }
+  verdict.at_work = true;
+  verdict.because =
+      fmt::format("the others wait for {}, which {} at work: long work, or a loop without end",
+                  names_of(busy), busy.size() > 1 ? "are" : "is");
+  verdict.advice =
+      "look at that line; if the work is meant to take so long, share it among the ranks, or raise "
+      "the process group's timeout (init_process_group(timeout=…))";
+}
+
+/// Between two ranks: the others are right not to be in it.
+bool is_point_to_point(std::string_view call) {
+  return holds(call, "send") || holds(call, "recv");
+}
+
 /// All wait for each other: do they wait in the same call?
-void compare_calls(const std::vector<Seen>& seen, HangVerdict& verdict) {
+void compare_calls(const std::vector<Seen>& seen, const HangScene& scene, HangVerdict& verdict) {
   const auto differs = [&](const auto& member) {
     return std::any_of(seen.begin(), seen.end(), [&](const Seen& each) {
       return each.place.*member != seen.front().place.*member;
@@ -404,7 +434,11 @@ void compare_calls(const std::vector<Seen>& seen, HangVerdict& verdict) {
   });
   const bool on_gpu =
       std::any_of(seen.begin(), seen.end(), [](const Seen& each) { return each.place.on_gpu; });
-  if (!on_gpu && (differs(&Place::call) || differs(&Place::where))) {
+  const bool pairs = std::any_of(seen.begin(), seen.end(), [](const Seen& each) {
+    return is_point_to_point(each.place.call);
+  });
+  const bool differ = differs(&Place::call) || differs(&Place::where);
+  if (!on_gpu && !pairs && !scene.ranks_elsewhere && differ) {
     verdict.cause = HangCause::mismatch;
     verdict.because = "they are not in the same collective, so none of them can end";
     verdict.advice =
@@ -417,6 +451,8 @@ void compare_calls(const std::vector<Seen>& seen, HangVerdict& verdict) {
       closed ? "a peer has closed its connection: a rank that is gone, here or on another host"
       : seen.size() > 1 && on_gpu
           ? "whose doing it is, is not shown: they wait for what was handed to their GPUs before"
+      : seen.size() > 1 && differ
+          ? "whose doing it is, is not shown: each may wait for a rank that is not seen here"
       : seen.size() > 1 ? "whose doing it is, is not shown: all are in the same call"
                         : "it waits for ranks that are not of this host, or were never started";
   verdict.advice =
@@ -431,7 +467,7 @@ std::string place_in_words(const ProcessLook& process) {
   return words_of(place_of(process), process, false);
 }
 
-HangVerdict judge_hang(const std::vector<ProcessLook>& processes) {
+HangVerdict judge_hang(const std::vector<ProcessLook>& processes, const HangScene& scene) {
   HangVerdict verdict;
   std::vector<Seen> seen;
   const bool any_rank = std::any_of(processes.begin(), processes.end(),
@@ -457,10 +493,11 @@ HangVerdict judge_hang(const std::vector<ProcessLook>& processes) {
   if (!any_rank && (heaviest == Kind::elsewhere || heaviest == Kind::lock)) return verdict;
   const bool none_apart = heaviest == Kind::others;
   if (none_apart) {
-    if (groups.back().front()->place.kind != Kind::unknown) compare_calls(seen, verdict);
+    if (groups.back().front()->place.kind != Kind::unknown) compare_calls(seen, scene, verdict);
     return verdict;
   }
   name_suspects(groups, heaviest, verdict);
+  if (scene.at_work) say_at_work(groups, heaviest, verdict);
   if (heaviest != Kind::input) return verdict;
   for (const Seen& each : seen) {
     if (each.place.kind != Kind::input) continue;

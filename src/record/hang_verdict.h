@@ -17,8 +17,14 @@ namespace rigwise {
 /// Where a process is, for people: "sits in DataLoader.__next__ on /data (train.py:41)".
 std::string place_in_words(const ProcessLook& process);
 
+/// What is known beside the processes.
+struct HangScene {
+  bool at_work = false;          // somebody of this host is at work
+  bool ranks_elsewhere = false;  // there are ranks that are not among the processes
+};
+
 /// `processes`: of one moment, the loaders of ranks among them. Valid of a run that stands still;
 /// of one at work it says what would be the cause if it stayed so.
-HangVerdict judge_hang(const std::vector<ProcessLook>& processes);
+HangVerdict judge_hang(const std::vector<ProcessLook>& processes, const HangScene& scene = {});
 
 }  // namespace rigwise

@@ -38,9 +38,10 @@ HangWatch::HangWatch(const HangOptions& options, const HangLimits& limits)
 
 void HangWatch::note(Progress progress, double t_s) {
   t_s = std::max(t_s, last_s_);
-  const bool ordinary = anything_ && !hung_ && !resumes_;
+  const bool ordinary = anything_ && (!hung_ || at_work_) && !resumes_;
   if (ordinary) longest_gap_s_ = std::max(longest_gap_s_, t_s - last_s_);
   if (progress == Progress::step) {
+    if (!last_step_s_) longest_gap_s_ = 0;  // what loading took says nothing of steps
     if (last_step_s_ && ordinary && t_s > *last_step_s_) {
       if (step_gaps_.size() < kMostGaps) step_gaps_.push_back(0);
       step_gaps_[next_gap_++ % step_gaps_.size()] = t_s - *last_step_s_;
@@ -75,7 +76,7 @@ double HangWatch::threshold_s() const {
   }
   const double by_history =
       std::max(limits_.steps * step_s, limits_.gaps * std::max(step_s, longest_gap_s_));
-  const double most_s = ranks_.size() > 1 ? limits_.most_ranks_s : by_history;
+  const double most_s = is_multi_rank() ? limits_.most_ranks_s : by_history;
   return std::max(limits_.floor_s, std::min(by_history, most_s));
 }
 
@@ -88,6 +89,8 @@ void HangWatch::note_bytes(double t_s, const std::vector<ProcSample>& tree) {
   }
   for (const ProcSample& process : tree) {
     if (!process.read_bytes && !process.write_bytes) continue;
+    // once there are ranks, what a logger or a monitor writes is no progress of theirs
+    if (!ranks_.empty() && process.role != "rank" && process.role != "loader") continue;
     const double all = process.read_bytes.value_or(0) + process.write_bytes.value_or(0);
     const auto [place, fresh] = bytes_of_.try_emplace(process.pid, all);
     if (!fresh && all > place->second) bytes_ += all - place->second;
@@ -103,9 +106,9 @@ void HangWatch::open_window(double t_s, const HangSight& sight) {
   window_s_ = t_s;
   before_.clear();
   received_before_.clear();
-  gpu_memory_.clear();
+  gpus_seen_.clear();
   for (const ProcSample& process : *sight.tree)
-    before_[process.pid] = {process.cpu_s, process.run_delay_s, process.main_run_delay_s};
+    before_[process.pid] = {t_s, process.cpu_s, process.run_delay_s, process.main_run_delay_s};
   for (const NetSample& net : *sight.nets)
     if (net.interface != "lo" && net.rx_bytes) received_before_[net.interface] = *net.rx_bytes;
 }
@@ -113,19 +116,27 @@ void HangWatch::open_window(double t_s, const HangSight& sight) {
 std::optional<double> HangWatch::cpu_frac(const ProcSample& process, double t_s) const {
   const auto before = before_.find(process.pid);
   if (!window_s_ || before == before_.end()) return std::nullopt;
-  return share(process.cpu_s, before->second.cpu_s, t_s - *window_s_);
+  return share(process.cpu_s, before->second.cpu_s, t_s - before->second.t_s);
 }
 
 std::optional<double> HangWatch::queued_frac(const ProcSample& process, double t_s) const {
   const auto before = before_.find(process.pid);
   if (!window_s_ || before == before_.end()) return std::nullopt;
-  return share(process.run_delay_s, before->second.delay_s, t_s - *window_s_);
+  return share(process.run_delay_s, before->second.delay_s, t_s - before->second.t_s);
 }
 
 bool HangWatch::gpu_at_work(const std::vector<GpuSample>& gpus) const {
   return std::any_of(gpus.begin(), gpus.end(), [&](const GpuSample& gpu) {
-    const auto seen = gpu_memory_.find(gpu.gpu);
-    return seen != gpu_memory_.end() && seen->second > limits_.gpu_memory_frac;
+    const auto seen = gpus_seen_.find(gpu.gpu);
+    return seen != gpus_seen_.end() && seen->second.most_memory > limits_.gpu_memory_frac;
+  });
+}
+
+bool HangWatch::gpus_spin() const {
+  return std::any_of(gpus_seen_.begin(), gpus_seen_.end(), [&](const auto& one) {
+    const GpuSeen& seen = one.second;
+    return seen.samples >= limits_.samples && seen.least_use >= limits_.gpu_spin_frac &&
+           seen.most_memory <= limits_.gpu_memory_frac;
   });
 }
 
@@ -142,13 +153,13 @@ bool HangWatch::network_feeds(double t_s, const std::vector<NetSample>& nets) co
 bool HangWatch::process_at_work(double t_s, const ProcSample& process, const HangSight& sight,
                                 bool any_rank) const {
   if (is_dead(process) || is_stopped(process)) return false;
-  if (!before_.contains(process.pid)) return true;  // it came while the rest was silent
+  const bool trains = process.role == "rank" || process.role == "loader";
+  if (!before_.contains(process.pid)) return trains;  // it came while the rest was silent
   const auto cpu = cpu_frac(process, t_s);
   if (process.role == "launcher") return !cpu || *cpu >= limits_.launcher_frac;
-  const bool trains = process.role == "rank" || process.role == "loader";
   if (!trains && any_rank) return cpu && *cpu >= limits_.helper_frac;
-  const auto queued =
-      share(process.main_run_delay_s, before_.at(process.pid).main_delay_s, t_s - *window_s_);
+  const auto queued = share(process.main_run_delay_s, before_.at(process.pid).main_delay_s,
+                            t_s - before_.at(process.pid).t_s);
   const bool idle = cpu && *cpu < limits_.idle_frac && queued.value_or(0) < limits_.queued_frac;
   const auto place = std::find_if(sight.places->begin(), sight.places->end(),
                                   [&](const StackPlace& each) { return each.pid == process.pid; });
@@ -156,11 +167,13 @@ bool HangWatch::process_at_work(double t_s, const ProcSample& process, const Han
   if (!seen) return !idle;
   if (place->samples < limits_.samples) return true;
   if (idle) return place->held_s > *window_s_;
-  const bool waits = is_wait(place->work) || (gpu_is_ours_ && is_device_work(place->work));
+  // A call without a frame (item(), cpu()) spins in the user's own line until the device answers.
+  const bool waits =
+      is_wait(place->work) || (gpu_is_ours_ && is_device_work(place->work)) || gpus_spin();
   return !waits || place->still_s > *window_s_;
 }
 
-bool HangWatch::at_work(double t_s, const HangSight& sight) const {
+bool HangWatch::anybody_at_work(double t_s, const HangSight& sight) const {
   if (gpu_at_work(*sight.gpus)) return true;
   const bool any_rank = std::any_of(sight.tree->begin(), sight.tree->end(),
                                     [](const ProcSample& each) { return each.role == "rank"; });
@@ -175,6 +188,20 @@ bool HangWatch::at_work(double t_s, const HangSight& sight) const {
                   (place->work == "input" || place->work == "prepare" || place->work == "load"));
   }
   return loads && network_feeds(t_s, *sight.nets);
+}
+
+/// Silent for so long that a collective's timeout is near, or longer than ever where it had none,
+/// and a rank has waited for others in one call for half of that time while no device did anything.
+bool HangWatch::kept_waiting(double t_s, const HangSight& sight) const {
+  const double most_s = options_.after_s.value_or(std::max(limits_.most_ranks_s, longest_gap_s_));
+  if (ranks_.size() < 2 || t_s - last_s_ <= most_s || gpu_at_work(*sight.gpus)) return false;
+  return std::any_of(sight.tree->begin(), sight.tree->end(), [&](const ProcSample& process) {
+    if (process.role != "rank" || is_dead(process) || is_stopped(process)) return false;
+    return std::any_of(sight.places->begin(), sight.places->end(), [&](const StackPlace& place) {
+      return place.pid == process.pid && (place.work == "sync" || place.work == "rendezvous") &&
+             place.held_s <= t_s - most_s / 2;
+    });
+  });
 }
 
 std::vector<ProcSample> HangWatch::lost_ranks(const std::vector<ProcSample>& tree) const {
@@ -205,21 +232,59 @@ HangChange HangWatch::while_hung(double t_s) {
   return HangChange::over;
 }
 
-HangChange HangWatch::tick(double t_s, const HangSight& sight) {
-  note_bytes(t_s, *sight.tree);
-  for (const ProcSample& process : *sight.tree)
+/// Every rank of this host sits in a call that waits for other ranks.
+bool HangWatch::all_wait(const HangSight& sight) const {
+  return std::all_of(sight.tree->begin(), sight.tree->end(), [&](const ProcSample& process) {
+    if (process.role != "rank" || is_dead(process)) return true;
+    return std::any_of(sight.places->begin(), sight.places->end(), [&](const StackPlace& place) {
+      return place.pid == process.pid && is_wait(place.work);
+    });
+  });
+}
+
+/// A command may run one program after the other: the ranks of the next one have a history of their
+/// own.
+void HangWatch::follow_ranks(const std::vector<ProcSample>& tree) {
+  const auto is_known = [&](const ProcSample& process) {
+    return std::any_of(ranks_.begin(), ranks_.end(),
+                       [&](const auto& one) { return one.second.pid == process.pid; });
+  };
+  bool known_left = false, fresh = false;
+  for (const ProcSample& process : tree) {
+    if (process.role != "rank" || !process.rank || is_dead(process)) continue;
+    (is_known(process) ? known_left : fresh) = true;
+  }
+  if (fresh && !known_left && !ranks_.empty()) {
+    ranks_.clear();
+    step_gaps_.clear();
+    last_step_s_.reset();
+    next_gap_ = 0;
+    longest_gap_s_ = 0;
+  }
+  for (const ProcSample& process : tree)
     if (process.role == "rank" && process.rank && !is_dead(process))
       ranks_[*process.rank] = process;
-  for (const GpuSample& gpu : *sight.gpus) {
+}
+
+void HangWatch::follow_gpus(const std::vector<GpuSample>& gpus) {
+  for (const GpuSample& gpu : gpus) {
     const bool ours = gpu.tree_processes.value_or(0) > 0 || gpu.tree_used_bytes.value_or(0) > 0;
     const bool shared = gpu.other_processes.value_or(0) > 0;
     gpu_is_ours_ = gpu_is_ours_ || ours;
-    if (ours && !shared && gpu.mem_util_frac) {
-      double& most = gpu_memory_[gpu.gpu];
-      most = std::max(most, *gpu.mem_util_frac);
-    }
+    if (!ours || shared || !gpu.mem_util_frac) continue;
+    GpuSeen& seen = gpus_seen_[gpu.gpu];
+    seen.most_memory = std::max(seen.most_memory, *gpu.mem_util_frac);
+    seen.least_use = std::min(seen.least_use, gpu.util_frac.value_or(0));
+    ++seen.samples;
   }
-  const bool looked_away = t_s - last_tick_s_ > std::max(5.0, threshold_s() / 4);
+}
+
+HangChange HangWatch::tick(double t_s, const HangSight& sight) {
+  follow_ranks(*sight.tree);
+  note_bytes(t_s, *sight.tree);
+  follow_gpus(*sight.gpus);
+  const double patience_s = std::max({5.0, threshold_s() / 4, 3 * limits_.interval_s});
+  const bool looked_away = t_s - last_tick_s_ > patience_s;
   last_tick_s_ = t_s;
   if (sight.paused || looked_away) {
     forget(t_s);
@@ -227,17 +292,30 @@ HangChange HangWatch::tick(double t_s, const HangSight& sight) {
   }
   if (hung_) return while_hung(t_s);
   if (!options_.watch) return HangChange::none;
-  const double silence_s = t_s - last_s_, limit_s = threshold_s();
+  const double silence_s = t_s - last_s_;
+  double limit_s = threshold_s();
+  // ranks of another host may be at work: only a collective's timeout is a reason to speak
+  if (!options_.after_s && ranks_elsewhere() && all_wait(sight))
+    limit_s = std::max(limit_s, limits_.most_ranks_s);
   if (silence_s < limit_s / 2) return HangChange::none;
   if (!window_s_) {
     open_window(t_s, sight);
     return HangChange::none;
   }
-  if (silence_s < limit_s || t_s - *window_s_ < limit_s / 2) return HangChange::none;
-  if (at_work(t_s, sight)) {
-    open_window(t_s, sight);  // asked again when as much time has passed
+  for (const ProcSample& process : *sight.tree)  // helpers come and go: each is judged by its own
+    if (process.role != "rank" && process.role != "loader")
+      before_.try_emplace(
+          process.pid, Before{t_s, process.cpu_s, process.run_delay_s, process.main_run_delay_s});
+  const bool due = silence_s >= limit_s && t_s - *window_s_ >= limit_s / 2;
+  const bool waits = kept_waiting(t_s, sight);
+  if (!due && !waits) return HangChange::none;
+  const bool works = anybody_at_work(t_s, sight);
+  at_work_ = works && waits;
+  if (works && !at_work_) {
+    if (due) open_window(t_s, sight);  // asked again when as much time has passed
     return HangChange::none;
   }
+  if (!works && !due) return HangChange::none;
   hung_ = true;
   resumes_ = false;
   began_s_ = last_s_;

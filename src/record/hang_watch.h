@@ -11,7 +11,9 @@
 //             CPU in a wait for other ranks or a device (which spins) without moving by a single
 //             instruction in all samples; or it is stopped
 //
-// and only where none is at work and no GPU of the run moves data is it a hang.
+// and only where none is at work and no GPU of the run moves data is it a hang. Where one is at
+// work for so long that those who wait for it are about to be killed by their collective's timeout,
+// it is told as well, as what it is: that one works cannot be told from that one loops for ever.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +37,8 @@ struct HangLimits {
       300;                    // the same before the first step: models are loaded, kernels compiled
   double steps = 20;          // times the run's own step …
   double gaps = 3;            // … and times its longest ordinary silence so far
-  double most_ranks_s = 480;  // with more than one rank: NCCL gives up after 600 s
+  double most_ranks_s = 480;  // with more than one rank: NCCL gives up after 600 s; so long others
+                              // may wait for a rank that is at work
   double queued_frac = 0.1;   // a main thread that waits for a CPU for so long has work to do
   double idle_frac = 0.05;    // of one CPU: below it a process does nothing
   double helper_frac = 0.2;   // helpers (loggers, monitors) may take that much and are no training
@@ -44,7 +47,9 @@ struct HangLimits {
   double read_bytes = 262144;     // within read_s: less is a heartbeat
   double read_s = 10;
   double network_bytes_per_s = 50e3;  // received by the host: a stream that feeds a loader
-  std::int64_t samples = 10;          // of a process's stack, before it can be called stuck
+  double gpu_spin_frac = 0.99;        // in every sample: a kernel that waits for its peers
+  std::int64_t samples = 10;          // of a process's stack, or of a GPU, that tell anything
+  double interval_s = 1;              // of the recorder's ticks
 };
 
 /// Works that hand a device what it is to do; with a GPU they spin once its queue is full.
@@ -68,6 +73,8 @@ class HangWatch {
   HangWatch(const HangOptions& options, const HangLimits& limits);
 
   void note(Progress progress, double t_s);
+  /// Of all hosts together, as the command asks for.
+  void expect_ranks(int world) { world_ = world; }
   /// The recorder looked away from here on: what lies between is no silence.
   void forget(double t_s);
   HangChange tick(double t_s, const HangSight& sight);
@@ -75,10 +82,19 @@ class HangWatch {
   HangChange finish(double t_s, bool ended_well);
 
   [[nodiscard]] bool hung() const { return hung_; }
+  /// Of the hang: ranks wait for somebody who is at work.
+  [[nodiscard]] bool at_work() const { return at_work_; }
   /// Silence that is too long now; grows with the run's own steps and silences.
   [[nodiscard]] double threshold_s() const;
   [[nodiscard]] double last_progress_s() const { return last_s_; }
   [[nodiscard]] Progress last_progress() const { return last_; }
+  /// There are ranks that this host does not see.
+  [[nodiscard]] bool ranks_elsewhere() const { return world_ > static_cast<int>(ranks_.size()); }
+  /// Nothing at all was ever seen of the run.
+  [[nodiscard]] bool silent_from_start() const { return !anything_; }
+  /// Over the last half of the silence the run's GPUs were in use at every moment and moved no
+  /// data: their kernels wait for other ranks'.
+  [[nodiscard]] bool gpus_spin() const;
   /// Of the hang: its last progress before, and when it went on.
   [[nodiscard]] double began_s() const { return began_s_; }
   [[nodiscard]] double over_s() const { return over_s_.value_or(last_s_); }
@@ -90,11 +106,17 @@ class HangWatch {
 
  private:
   struct Before {
+    double t_s = 0;
     std::optional<double> cpu_s, delay_s, main_delay_s;
   };
   void note_bytes(double t_s, const std::vector<ProcSample>& tree);
   void open_window(double t_s, const HangSight& sight);
-  [[nodiscard]] bool at_work(double t_s, const HangSight& sight) const;
+  [[nodiscard]] bool anybody_at_work(double t_s, const HangSight& sight) const;
+  [[nodiscard]] bool kept_waiting(double t_s, const HangSight& sight) const;
+  [[nodiscard]] bool all_wait(const HangSight& sight) const;
+  void follow_ranks(const std::vector<ProcSample>& tree);
+  void follow_gpus(const std::vector<GpuSample>& gpus);
+  [[nodiscard]] bool is_multi_rank() const { return ranks_.size() > 1 || world_ > 1; }
   [[nodiscard]] bool process_at_work(double t_s, const ProcSample& process, const HangSight& sight,
                                      bool any_rank) const;
   [[nodiscard]] bool gpu_at_work(const std::vector<GpuSample>& gpus) const;
@@ -110,7 +132,8 @@ class HangWatch {
   double longest_gap_s_ = 0;            // ordinary silences only
   std::vector<double> step_gaps_ = {};  // the last ones
   std::size_t next_gap_ = 0;
-  bool hung_ = false, resumes_ = false;  // resumes_: the next progress ends a hang or a pause
+  bool hung_ = false, at_work_ = false;
+  bool resumes_ = false;  // the next progress ends a hang or a pause
   double began_s_ = 0;
   std::optional<double> over_s_ = {};
   // Bytes.
@@ -120,9 +143,14 @@ class HangWatch {
   std::optional<double> window_s_ = {};
   std::map<int, Before> before_ = {};
   std::map<std::string, double> received_before_ = {};
-  std::map<int, double> gpu_memory_ = {};  // highest share seen in the window
+  struct GpuSeen {
+    double least_use = 1, most_memory = 0;
+    std::int64_t samples = 0;
+  };
+  std::map<int, GpuSeen> gpus_seen_ = {};  // in the window, of those that nobody else uses
   bool gpu_is_ours_ = false;
   std::map<int, ProcSample> ranks_ = {};  // by rank
+  int world_ = 0;                         // 0: not known
 };
 
 }  // namespace rigwise

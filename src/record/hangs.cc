@@ -40,6 +40,30 @@ double rounded(double value) {
 
 }  // namespace
 
+// ------------------------------------------------------------------------------- the log
+
+bool LogNews::take(std::string_view bytes) {
+  constexpr std::uint64_t kPrime = 1099511628211u;  // FNV-1a
+  bool news = false;
+  for (const char c : bytes) {
+    if (c != '\n' && c != '\r') {
+      const char low = static_cast<char>(c | 0x20);
+      if (low >= 'a' && low <= 'z') shape_ = (shape_ ^ static_cast<unsigned char>(low)) * kPrime;
+      continue;
+    }
+    if (seen_.size() < kMostShapes || seen_.contains(shape_)) {
+      int& count = seen_[shape_];
+      count = std::min(count + 1, kOften + 1);
+      news = news || count <= kOften;
+    } else {
+      news = true;
+    }
+    shape_ = 0;
+  }
+  // an unfinished line counts: a question, or dots
+  return news || (!bytes.empty() && bytes.back() != '\n' && bytes.back() != '\r');
+}
+
 // ------------------------------------------------------------------------------- ending politely
 
 void PoliteEnd::begin(double t_s) {
@@ -70,20 +94,22 @@ struct Hangs::Job {
   double begun_s = 0;
   std::mutex mutex = {};
   bool done = false;
-  std::vector<ProcessLook> looks = {};
+  std::vector<ProcessLook> looks = {};  // in the tree's order: what is there so far
 };
 
-Hangs::Hangs(const HangOptions& options, std::string host, std::vector<StackPattern> patterns)
+Hangs::Hangs(const HangOptions& options, std::string host, std::vector<StackPattern> patterns,
+             double interval_s)
     : options_(options),
       host_(std::move(host)),
       patterns_(std::move(patterns)),
-      watch_(options, HangLimits{}) {}
+      watch_(options, HangLimits{.interval_s = interval_s}) {}
 
 void Hangs::note(const StepRecord& step, double t_s) {
   if (step.kind == RecordKind::system || step.kind == RecordKind::summary) return;
   const auto number = step.step ? step.step : step.bar_step;
   if (step.kind == RecordKind::train || (number && number != last_step_)) {
     watch_.note(Progress::step, t_s);
+    news_.forget();
   }
   if (number && step.kind != RecordKind::eval) last_step_ = number;
 }
@@ -125,8 +151,10 @@ void Hangs::start_look(double t_s, const std::vector<ProcSample>& tree,
   hang_.t_s = rounded(watch_.began_s());
   hang_.found_s = rounded(t_s);
   hang_.threshold_s = rounded(watch_.threshold_s());
-  hang_.last_progress = t_s > 0 ? words_of(watch_.last_progress()) : "";
+  if (!watch_.silent_from_start()) hang_.last_progress = words_of(watch_.last_progress());
   hang_.last_step = last_step_;
+  at_work_ = watch_.at_work();
+  gpus_spin_ = watch_.gpus_spin();
   job_ = std::make_shared<Job>();
   job_->tree = seen_;
   job_->options.patterns = patterns_;
@@ -136,14 +164,16 @@ void Hangs::start_look(double t_s, const std::vector<ProcSample>& tree,
   const bool masked = ::pthread_sigmask(SIG_SETMASK, &all, &before) == 0;
   try {
     std::thread([job = job_] {
-      std::vector<ProcessLook> looks;
       try {
-        looks = look_at(job->tree, job->options);
+        for (const ProcSample& row : job->tree) {
+          ProcessLook look = look_at(row, job->options);
+          const std::lock_guard lock(job->mutex);
+          job->looks.push_back(std::move(look));
+        }
       } catch (...) {
-        // Out of memory: told as not seen.
+        // Out of memory: the rest is told as not seen.
       }
       const std::lock_guard lock(job->mutex);
-      job->looks = std::move(looks);
       job->done = true;
     }).detach();
   } catch (...) {
@@ -157,18 +187,16 @@ Hang Hangs::found(double t_s) {
   std::vector<ProcessLook> looks;
   {
     const std::lock_guard lock(job_->mutex);
-    if (job_->done) looks = std::move(job_->looks);
+    looks = job_->looks;
   }
   job_.reset();
-  if (looks.size() != seen_.size()) {
-    looks.clear();
-    for (const ProcSample& row : seen_) {
-      ProcessLook process = look_of(row);
-      process.state = row.main_state;
-      process.read = "unavailable";
-      process.why = "the look at it did not come back: a process hangs in the kernel";
-      looks.push_back(std::move(process));
-    }
+  for (std::size_t i = looks.size(); i < seen_.size(); ++i) {
+    ProcessLook process = look_of(seen_[i]);
+    process.state = seen_[i].main_state;
+    process.read = "unavailable";
+    process.why = i == looks.size() ? "the look at it did not come back: it hangs in the kernel"
+                                    : "not looked at: the look at another one did not come back";
+    looks.push_back(std::move(process));
   }
   for (std::size_t i = 0; i < looks.size(); ++i) {
     ProcessLook& process = looks[i];
@@ -180,6 +208,7 @@ Hang Hangs::found(double t_s) {
     });
     if (place != places_.end())
       process.still_s = rounded(std::max(0.0, hang_.found_s - place->held_s));
+    process.spins_on_gpu = gpus_spin_ && process.holds_gpu && process.state == "R";
   }
   for (const ProcSample& row : lost_) {
     ProcessLook process = look_of(row);
@@ -187,13 +216,23 @@ Hang Hangs::found(double t_s) {
     looks.push_back(std::move(process));
   }
   hang_.look.t_s = rounded(t_s);
-  hang_.look.verdict = judge_hang(looks);
+  hang_.look.verdict =
+      judge_hang(looks, {.at_work = at_work_, .ranks_elsewhere = watch_.ranks_elsewhere()});
   hang_.look.processes = std::move(looks);
   for (const GpuSample& gpu : gpus_) {
     if (gpu.tree_processes.value_or(0) > 0 || gpu.tree_used_bytes.value_or(0) > 0)
       hang_.look.gpus.push_back(gpu);
   }
   return hang_;
+}
+
+/// What is sure to stand still for good, and is nobody's debugging.
+bool Hangs::may_stop() const {
+  const HangVerdict& verdict = hang_.look.verdict;
+  const bool by_others =
+      verdict.cause == HangCause::unknown || verdict.cause == HangCause::collective;
+  return !verdict.at_work && verdict.cause != HangCause::terminal &&
+         !(by_others && watch_.ranks_elsewhere());
 }
 
 Hang Hangs::ended(HangState state, double t_s) {
@@ -224,7 +263,7 @@ std::vector<Hang> Hangs::tick(double t_s, const std::vector<ProcSample>& tree,
     }
     if (done) {
       news.push_back(found(t_s));
-      if (options_.stop && change != HangChange::over) end_.begin(t_s);
+      if (options_.stop && change != HangChange::over && may_stop()) end_.begin(t_s);
     }
   }
   if (change == HangChange::over && hang_.number == count_ && count_ > 0 && !hang_.t_end_s)
@@ -256,6 +295,8 @@ void mask_texts(Hang& hang, const std::function<std::string(const std::string&)>
   for (ProcessLook& process : hang.look.processes) {
     process.waits_on = mask(process.waits_on);
     process.why = mask(process.why);
+    process.hint = mask(process.hint);
+    for (ThreadGroup& group : process.threads) group.comm = mask(group.comm);
     process.comm = mask(process.comm);
     for (LookFrame& frame : process.frames) {
       frame.file = mask(frame.file);

@@ -8,10 +8,13 @@
 #include <sys/types.h>
 
 #include <csignal>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "record/hang_watch.h"
@@ -44,13 +47,33 @@ class PoliteEnd {
   int orders_ = 0;
 };
 
+/// Which bytes of a log say something new. A line of a shape (its letters) that has come twice
+/// since the last step is a heartbeat: "still waiting (40 s)", a bar that redraws itself. A program
+/// whose steps nobody can read prints lines of one shape too; it is at work then, which is asked as
+/// well.
+class LogNews {
+ public:
+  bool take(std::string_view bytes);
+  void forget() { seen_.clear(); }
+
+ private:
+  static constexpr int kOften = 2;
+  static constexpr std::size_t kMostShapes = 256;
+  std::map<std::uint64_t, int> seen_ = {};
+  std::uint64_t shape_ = 0;  // of the line that is not at its end
+};
+
 class Hangs {
  public:
-  Hangs(const HangOptions& options, std::string host, std::vector<StackPattern> patterns);
+  Hangs(const HangOptions& options, std::string host, std::vector<StackPattern> patterns,
+        double interval_s);
 
   void note(const StepRecord& step, double t_s);
-  void note_log(double t_s) { watch_.note(Progress::log, t_s); }
+  void note_log(std::string_view bytes, double t_s) {
+    if (news_.take(bytes)) watch_.note(Progress::log, t_s);
+  }
   void note_checkpoint(double t_s) { watch_.note(Progress::checkpoint, t_s); }
+  void expect_ranks(int world) { watch_.expect_ranks(world); }
   void note(const HostReading& reading);
   /// Not looked at until now (paused).
   void forget(double t_s) { watch_.forget(t_s); }
@@ -71,12 +94,14 @@ class Hangs {
   void start_look(double t_s, const std::vector<ProcSample>& tree,
                   const std::vector<StackPlace>& places);
   Hang found(double t_s);
+  [[nodiscard]] bool may_stop() const;
   Hang ended(HangState state, double t_s);
 
   HangOptions options_;
   std::string host_;
   std::vector<StackPattern> patterns_;
   HangWatch watch_;
+  LogNews news_ = {};
   PoliteEnd end_;
   std::vector<GpuSample> gpus_ = {};
   std::vector<NetSample> nets_ = {};
@@ -85,6 +110,7 @@ class Hangs {
   Hang hang_ = {};                                 // the latest
   std::vector<ProcSample> seen_ = {}, lost_ = {};  // when it was found
   std::vector<StackPlace> places_ = {};
+  bool at_work_ = false, gpus_spin_ = false;
   std::vector<std::optional<double>> cpu_ = {}, queued_ = {};
   std::shared_ptr<Job> job_ = {};  // being looked at
 };

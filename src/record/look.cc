@@ -71,19 +71,14 @@ ProcessLook look_of(const ProcSample& row) {
   return process;
 }
 
-std::vector<ProcessLook> look_at(const std::vector<ProcSample>& tree, const LookOptions& options) {
-  std::vector<ProcessLook> looks;
-  looks.reserve(tree.size());
-  for (const ProcSample& row : tree) {
-    ProcessLook process = look_of(row);
-    if (!look_at_kernel(options.proc, process)) {
-      process.read = "gone";
-    } else {
-      look_at_python(process, options);
-    }
-    looks.push_back(std::move(process));
+ProcessLook look_at(const ProcSample& row, const LookOptions& options) {
+  ProcessLook process = look_of(row);
+  if (look_at_kernel(options.proc, process)) {
+    look_at_python(process, options);
+  } else {
+    process.read = "gone";
   }
-  return looks;
+  return process;
 }
 
 }  // namespace rigwise

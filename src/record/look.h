@@ -21,8 +21,8 @@ struct LookOptions {
 /// Who it is, as the recorder last saw it; nothing yet of where.
 ProcessLook look_of(const ProcSample& row);
 
-/// One look at each of these processes, in their order; of those whose pid is another program's by
-/// now (another name than `tree` says) only that they are gone.
-std::vector<ProcessLook> look_at(const std::vector<ProcSample>& tree, const LookOptions& options);
+/// One look at it; of one whose pid is another program's by now (another name than `row` says) only
+/// that it is gone.
+ProcessLook look_at(const ProcSample& row, const LookOptions& options);
 
 }  // namespace rigwise

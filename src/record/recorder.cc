@@ -68,7 +68,7 @@ class Recorder {
         host_(host_name()),
         cwd_(working_directory()),
         secrets_(launch.argv, launch.environment),
-        hangs_(options.hang, host_, options.stack_patterns),
+        hangs_(options.hang, host_, options.stack_patterns, options.interval_s),
         windows_(options.profile),
         grid_(options.interval_s) {}
 
@@ -215,6 +215,7 @@ void Recorder::start_sampling() {
   sampler.watched_paths.push_back(writer_->dir());
   sampler.slow_every_s = kSlowEvery_s;
   sampler_ = std::make_unique<HostSampler>(HostRoot{.root = options_.host_root}, sampler);
+  if (info_.ranks_asked) hangs_.expect_ranks(*info_.ranks_asked);
   ::malloc_trim(0);
 }
 
@@ -365,7 +366,7 @@ bool Recorder::read_logs(double t_s, bool at_end) {
   for (LogStream* stream : {err_.get(), out_.get()}) {
     if (stream == nullptr) continue;
     const auto take = [&](std::string_view bytes, double received_s) {
-      hangs_.note_log(received_s);
+      hangs_.note_log(bytes, received_s);
       note_batch(stream->reader.push(bytes, received_s), received_s);
       for (const std::string& name : stream->scanner.push(bytes)) tally_.note_secret(name);
     };

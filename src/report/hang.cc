@@ -11,6 +11,7 @@ using namespace report;
 
 Json verdict_json(const HangVerdict& verdict) {
   return {{"where", verdict.where},
+          {"at_work", verdict.at_work},
           {"cause", to_string(verdict.cause)},
           {"ranks", verdict.ranks},
           {"because", verdict.because.empty() ? Json(nullptr) : Json(verdict.because)},

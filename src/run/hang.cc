@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "run/codec.h"
+#include "run/hang_json.h"
 #include "run/layout.h"
 
 namespace rigwise {
@@ -25,43 +26,6 @@ std::string text_of(const Json& object, const char* key, std::size_t most = kMos
 
 void put_text(Json& object, const char* key, const std::string& text) {
   if (!text.empty()) object[key] = text;
-}
-
-Json json_of(const ProcessLook& process) {
-  Json out = {{"pid", process.pid}, {"ppid", process.ppid}, {"role", process.role}};
-  put(out, "rank", process.rank);
-  put_text(out, "comm", process.comm);
-  put_text(out, "state", process.state);
-  put_text(out, "python", process.python);
-  put_text(out, "read", process.read);
-  put_text(out, "why", process.why);
-  put_text(out, "hint", process.hint);
-  put_text(out, "work", process.work);
-  put_text(out, "wchan", process.wchan);
-  put_text(out, "syscall", process.syscall);
-  put(out, "waits_fd", process.waits_fd);
-  put_text(out, "waits_on", process.waits_on);
-  if (process.holds_gpu) out["holds_gpu"] = true;
-  put(out, "still_s", process.still_s);
-  put(out, "cpu_frac", process.cpu_frac);
-  put(out, "queued_frac", process.queued_frac);
-  put(out, "connections", process.connections);
-  put(out, "closed_by_peer", process.closed_by_peer);
-  put(out, "unsent_bytes", process.unsent_bytes);
-  put(out, "unread_bytes", process.unread_bytes);
-  for (const LookFrame& frame : process.frames) {
-    Json one = {{"file", frame.file}};
-    if (frame.line > 0) one["line"] = frame.line;
-    one["function"] = frame.function;
-    out["frames"].push_back(std::move(one));
-  }
-  for (const ThreadGroup& group : process.threads) {
-    Json one = {{"comm", group.comm}, {"state", group.state}};
-    put_text(one, "wchan", group.wchan);
-    one["count"] = group.count;
-    out["threads"].push_back(std::move(one));
-  }
-  return out;
 }
 
 Json json_of(const GpuSample& gpu) {
@@ -100,6 +64,7 @@ ProcessLook process_of(const Json& in) {
   process.waits_fd = get<int>(in, "waits_fd");
   process.waits_on = text_of(in, "waits_on");
   process.holds_gpu = get<bool>(in, "holds_gpu").value_or(false);
+  process.spins_on_gpu = get<bool>(in, "spins_on_gpu").value_or(false);
   process.still_s = get<double>(in, "still_s");
   process.cpu_frac = get<double>(in, "cpu_frac");
   process.queued_frac = get<double>(in, "queued_frac");
@@ -142,6 +107,7 @@ HangVerdict verdict_of(const Json& in) {
   verdict.where = text_of(in, "where");
   verdict.because = text_of(in, "because");
   verdict.advice = text_of(in, "advice");
+  verdict.at_work = get<bool>(in, "at_work").value_or(false);
   verdict.cause = named(text_of(in, "cause", 32), HangCause::collective, HangCause::unknown);
   const auto ranks = in.find("ranks");
   if (ranks == in.end() || !ranks->is_array()) return verdict;
@@ -176,6 +142,46 @@ std::optional<Hang> found_of(const Json& in) {
 
 }  // namespace
 
+Json json_of(const ProcessLook& process) {
+  Json out = {{"pid", process.pid}, {"ppid", process.ppid}, {"role", process.role}};
+  put(out, "rank", process.rank);
+  put_text(out, "comm", process.comm);
+  put_text(out, "state", process.state);
+  put_text(out, "python", process.python);
+  put_text(out, "read", process.read);
+  put_text(out, "why", process.why);
+  put_text(out, "hint", process.hint);
+  put_text(out, "work", process.work);
+  put_text(out, "wchan", process.wchan);
+  put_text(out, "syscall", process.syscall);
+  put(out, "waits_fd", process.waits_fd);
+  put_text(out, "waits_on", process.waits_on);
+  if (process.holds_gpu) out["holds_gpu"] = true;
+  if (process.spins_on_gpu) out["spins_on_gpu"] = true;
+  put(out, "still_s", process.still_s);
+  put(out, "cpu_frac", process.cpu_frac);
+  put(out, "queued_frac", process.queued_frac);
+  put(out, "connections", process.connections);
+  put(out, "closed_by_peer", process.closed_by_peer);
+  put(out, "unsent_bytes", process.unsent_bytes);
+  put(out, "unread_bytes", process.unread_bytes);
+  out["frames"] = Json::array();
+  for (const LookFrame& frame : process.frames) {
+    Json one = {{"file", frame.file}};
+    if (frame.line > 0) one["line"] = frame.line;
+    one["function"] = frame.function;
+    out["frames"].push_back(std::move(one));
+  }
+  out["threads"] = Json::array();
+  for (const ThreadGroup& group : process.threads) {
+    Json one = {{"comm", group.comm}, {"state", group.state}};
+    put_text(one, "wchan", group.wchan);
+    one["count"] = group.count;
+    out["threads"].push_back(std::move(one));
+  }
+  return out;
+}
+
 std::string encode_line(const Hang& hang) {
   Json out = {{"hang", hang.number}};
   if (hang.t_end_s) {  // the second line: what was found stands in the first
@@ -196,6 +202,7 @@ std::string encode_line(const Hang& hang) {
                     {"ranks", verdict.ranks},
                     {"because", verdict.because},
                     {"advice", verdict.advice}};
+  if (verdict.at_work) out["verdict"]["at_work"] = true;
   out["processes"] = Json::array();
   for (const ProcessLook& process : hang.look.processes)
     out["processes"].push_back(json_of(process));

@@ -185,6 +185,17 @@ class Hang(RecordTest):
         self.end(process)
 
     @needs_torch
+    def test_words_that_repeat_are_no_progress(self):
+        """A thread of rank 0 prints that it still waits, ten times within the threshold."""
+        beat = ("if rank == 0 and step == 1: threading.Thread(target=lambda: [(print('still waiting, %d' % i, flush=True), "
+                "time.sleep(0.3)) for i in range(10000)], daemon=True).start()")
+        process = self.begin_ranks(ranks(after=beat + "\n        if rank == 1 and step == 10: time.sleep(1000)"))
+        hang = self.wait_for_hang()
+        self.assertEqual(hang["verdict"]["ranks"], [1], hang["verdict"])
+        self.assertIn(b"still waiting", self.log_so_far())
+        self.end(process)
+
+    @needs_torch
     def test_a_worker_that_was_forked_with_a_lock(self):
         self.write("""
             import os, threading
@@ -237,7 +248,8 @@ class Hang(RecordTest):
 
     @needs_torch
     def test_a_silent_evaluation_of_one_rank(self):
-        """Rank 0 computes for several times the threshold without a word, rank 1 waits at the barrier."""
+        """Rank 0 computes for several times the threshold without a word, rank 1 waits at the barrier: nothing tells that from a
+        loop without end, so it is told as what it is, and nothing is stopped."""
         process = self.begin_ranks(ranks(after="""
         if step == 5:
             if rank == 0:
@@ -246,9 +258,13 @@ class Hang(RecordTest):
                     torch.ones(300, 300) @ torch.ones(300, 300)
             dist.barrier()
             print("evaluated", flush=True)
-        """.strip()))
+        """.strip()), extra=("--on-hang", "stop"))
+        verdict = self.wait_for_hang()["verdict"]
+        self.assertTrue(verdict["at_work"], verdict)
+        self.assertEqual(verdict["ranks"], [0])
+        self.assertRegex(verdict["because"], "the others wait for rank 0, which is at work: long work, or a loop without end")
         wait_for(lambda: b"evaluated" in self.log_so_far(), WAIT_S)
-        self.assertEqual(self.rows(), [])
+        wait_for(lambda: self.rows()[-1].get("state") == "over", WAIT_S)
         self.end(process)
 
     def test_a_long_step_without_a_word(self):

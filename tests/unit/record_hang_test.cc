@@ -118,7 +118,111 @@ TEST(RecordHang, AnEvaluationOfOneRankIsNone) {
   MadeRun run;
   run.train(50);
   run.places[0].work = "evaluation";
-  EXPECT_FALSE(run.silent(3000, 1, 0, true, false));  // rank 1 waits at the barrier
+  EXPECT_FALSE(run.silent(479, 1, 0, true, false));  // rank 1 waits at the barrier
+}
+
+// Rank 1's collective is about to give up, and whether rank 0 works or loops for ever is not to be
+// seen: it is told as that.
+TEST(RecordHang, ARankThatOthersWaitForTooLongIsToldAsAtWork) {
+  MadeRun run;
+  run.train(50);
+  run.places[0].work = "python";
+  const auto found_s = run.silent(3000, 1, 0, true, false);
+  ASSERT_TRUE(found_s);
+  EXPECT_GE(*found_s, 480);
+  EXPECT_LE(*found_s, 482);
+  EXPECT_TRUE(run.watch.at_work());
+  // it went on: as long a silence is nothing new
+  run.silent(60, 1, 0, true, false);
+  for (int i = 0; i < 100; ++i) {
+    run.second(1, 1, true, true);
+    run.watch.note(Progress::step, run.t_s);
+  }
+  EXPECT_FALSE(run.watch.hung());
+  EXPECT_FALSE(run.silent(530, 1, 0, true, false));
+  EXPECT_TRUE(run.silent(100, 1, 0, true, false));
+}
+
+TEST(RecordHang, RanksOfOtherHostsMayBeAtWork) {
+  MadeRun run;
+  run.watch.expect_ranks(4);
+  run.train(50);
+  const auto found_s = run.silent(1000);  // both wait; who is to come is not of this host
+  ASSERT_TRUE(found_s);
+  EXPECT_GE(*found_s, 480);
+  MadeRun input;
+  input.watch.expect_ranks(4);
+  input.train(50);
+  input.places[0].work = "input";
+  EXPECT_LE(input.silent(1000).value_or(1000), 62);
+}
+
+TEST(RecordHang, ACallThatWaitsForTheDeviceSpinsInTheUsersLine) {
+  GpuSample gpu;
+  gpu.tree_processes = 2;
+  gpu.util_frac = 1;
+  gpu.mem_util_frac = 0;
+  MadeRun item;  // loss.item(): no frame of its own, so its work is plain Python
+  item.train(50);
+  for (StackPlace& place : item.places) place.work = "python";
+  item.gpus = {gpu};
+  EXPECT_LE(item.silent(1000, 1, 1).value_or(1000), 62);
+  EXPECT_TRUE(item.watch.gpus_spin());
+  MadeRun computes;  // a long call of C on the CPU leaves the GPU idle
+  computes.train(50);
+  for (StackPlace& place : computes.places) place.work = "python";
+  gpu.util_frac = 0;
+  computes.gpus = {gpu};
+  EXPECT_FALSE(computes.silent(1000, 1, 1));
+}
+
+TEST(RecordHang, HelpersThatComeAndGoAreNoLife) {
+  MadeRun run;
+  run.train(50);
+  std::optional<double> found_s;
+  for (int i = 0; i < 200 && !found_s; ++i) {
+    if (i % 10 == 0) {  // a loop of `sleep 10` beside the training
+      if (run.tree.size() > 3) run.tree.pop_back();
+      run.tree.push_back(MadeRun::process(100 + i, "other", std::nullopt));
+    }
+    if (run.second() == HangChange::found) found_s = i;
+  }
+  ASSERT_TRUE(found_s);
+  EXPECT_LE(*found_s, 62);
+}
+
+TEST(RecordHang, TheNextProgramOfACommandHasAHistoryOfItsOwn) {
+  MadeRun run;
+  run.train(50);
+  EXPECT_EQ(run.watch.threshold_s(), 60);
+  run.tree[1].pid = 21, run.tree[2].pid = 22;
+  run.places[0].pid = 21, run.places[1].pid = 22;
+  run.second(1, 1, true, true);
+  EXPECT_EQ(run.watch.threshold_s(), 300);  // it loads its model
+  EXPECT_TRUE(run.watch.lost_ranks(run.tree).empty());
+}
+
+TEST(RecordHang, WhatLoadingTookIsNoSilenceOfSteps) {
+  MadeRun run;
+  run.watch.note(Progress::log, 1);
+  for (int i = 0; i < 290; ++i) run.second(1, 1, true, true);
+  run.train(50);
+  EXPECT_EQ(run.watch.threshold_s(), 60);
+}
+
+TEST(RecordHang, LinesThatRepeatAreNoNews) {
+  LogNews news;
+  EXPECT_TRUE(news.take("epoch 1\n"));
+  EXPECT_TRUE(news.take("still waiting (40 s)\n"));
+  EXPECT_TRUE(news.take("still waiting (80 s)\n"));
+  EXPECT_FALSE(news.take("still waiting (120 s)\n"));
+  EXPECT_TRUE(news.take("still wai"));  // a line that is not at its end
+  EXPECT_FALSE(news.take("ting (160 s)\n"));
+  EXPECT_TRUE(news.take("still waiting (200 s)\nloss is nan\n"));
+  news.forget();  // a step
+  EXPECT_TRUE(news.take("still waiting (240 s)\n"));
+  for (int i = 0; i < 3; ++i) news.take("eval:  10%|#  | 10/100 [00:10]\r");
+  EXPECT_FALSE(news.take("eval:  20%|## | 20/100 [00:20]\r"));
 }
 
 TEST(RecordHang, ALongStepThatComputesIsNone) {
@@ -337,6 +441,35 @@ TEST(RecordHang, DifferentCallsAreTheCause) {
             "rank 0 waits in all_reduce (train.py:30), rank 1 waits in all_reduce (train.py:55)");
 }
 
+TEST(RecordHang, CallsMayDifferWhereNotAllRanksAreSeen) {
+  const auto elsewhere =
+      judge_hang({in_all_reduce(0, 30), in_all_reduce(1, 55)}, {.ranks_elsewhere = true});
+  EXPECT_EQ(elsewhere.cause, HangCause::collective);
+  EXPECT_NE(elsewhere.because.find("not seen here"), std::string::npos);
+  auto sends = in_all_reduce(0);  // a pipeline's stages are never in the same call
+  sends.frames.front().function = "send";
+  EXPECT_EQ(judge_hang({sends, in_all_reduce(1, 55)}).cause, HangCause::collective);
+}
+
+TEST(RecordHang, WhoIsAtWorkIsWaitedForNotAccused) {
+  const auto busy = rank(1, "python", {{"/home/me/eval.py", "score_all", 12}});
+  const auto verdict = judge_hang({in_all_reduce(0), busy}, {.at_work = true});
+  EXPECT_TRUE(verdict.at_work);
+  EXPECT_EQ(verdict.ranks, std::vector<int>{1});
+  EXPECT_EQ(verdict.claim(),
+            "rank 1 sits in score_all (eval.py:12), rank 0 waits in all_reduce (train.py:30): the "
+            "others wait for rank 1, which is at work: long work, or a loop without end");
+}
+
+TEST(RecordHang, ACallThatSpinsOnTheDeviceIsNobodysOwnCode) {
+  auto item = rank(0, "python", {{"/home/me/train.py", "log_loss", 9}});
+  item.state = "R";
+  item.holds_gpu = item.spins_on_gpu = true;
+  const auto verdict = judge_hang({item, in_loader(1)});
+  EXPECT_EQ(verdict.cause, HangCause::input);
+  EXPECT_EQ(verdict.ranks, std::vector<int>{1});
+}
+
 TEST(RecordHang, TheSameCallShowsNothing) {
   const auto verdict = judge_hang({in_all_reduce(0), in_all_reduce(1)});
   EXPECT_EQ(verdict.cause, HangCause::collective);
@@ -385,6 +518,13 @@ TEST(RecordHang, AsksAtTheTerminal) {
       verdict.claim(),
       "rank 0 waits for an answer at the terminal in main (train.py:3): the cause is rank 0's "
       "question at the terminal");
+  asks.waits_on = "a pipe";  // cat rows | train.py
+  EXPECT_EQ(judge_hang({asks}).cause, HangCause::elsewhere);
+  const LookFrame debugger = {"/usr/lib/python3.11/pdb.py", "interaction", 400};
+  auto inside = rank(0, "python", {debugger, {"/home/me/train.py", "main", 3}});
+  EXPECT_EQ(judge_hang({inside}).cause, HangCause::terminal);
+  auto outside = rank(0, "python", {{"/home/me/train.py", "main", 3}, debugger});  // -m pdb
+  EXPECT_EQ(judge_hang({outside}).cause, HangCause::elsewhere);
 }
 
 TEST(RecordHang, AWorkerThatHoldsALockIsNamed) {
