@@ -11,6 +11,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -53,6 +54,8 @@ struct RecordOptions {
   std::vector<LogPattern> patterns = {};          // the user's own, for lines of their trainer
   std::vector<StackPattern> stack_patterns = {};  // of functions, for what no table can know
   std::filesystem::path host_root = "/";          // a recorded machine, in tests
+  /// Of a detached run: called with its directory once it is over, in the process that saw it end.
+  std::function<void(const std::filesystem::path&)> when_over = {};
 };
 
 struct RecordOutcome {

@@ -1,6 +1,8 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
+#include <optional>
 
 #include "base/files.h"
 #include "base/json.h"
@@ -18,32 +20,37 @@ namespace rigwise::cli {
 
 namespace {
 
-/// What a failed run failed of; empty for one that did not, or whose log shows no cause.
-std::string failed_closing(const Run& run) {
-  if (ended_well(run.info)) return {};
-  const auto failure = failure_of_run(run, Signatures::built_in(), kLogEnds_bytes);
-  if (!failure) return {};
-  // beside the evidence, for those who look later; a full disk is no reason to say more
+/// What a failed run failed of, kept beside the evidence for those who look later; nothing of one
+/// that did not fail, or whose log shows no cause.
+std::optional<Failure> keep_failure(const Run& run) {
+  if (ended_well(run.info)) return std::nullopt;
+  auto failure = failure_of_run(run, Signatures::built_in(), kLogEnds_bytes);
+  if (!failure) return std::nullopt;
+  // a full disk is no reason to say more
   (void)write_file_atomic(run.dir / layout::kTriageJson, failure_json(*failure));
-  return failed_closing_text(run, *failure, style_of(STDERR_FILENO));
+  return std::move(*failure);
 }
 
-/// What the run says of itself, on stderr, once it is over. Whatever goes wrong here, the command's
-/// status stands.
-void print_closing(const RecordOutcome& outcome) {
-  const auto run = open_run(*outcome.dir);
-  if (!run) {
-    std::fprintf(stderr, "rigwise: %s\n", run.error().message.c_str());
-    return;
+/// What the run says of itself, on stderr, once it is over.
+void print_closing(const Run& run, const std::optional<Failure>& failure) {
+  const TextStyle style = style_of(STDERR_FILENO);
+  std::string text = failure ? failed_closing_text(run, *failure, style) : std::string();
+  if (text.empty()) {
+    const auto ledger = make_ledger(run);
+    text = run_closing_text(run, ledger ? &*ledger : nullptr, style);
   }
-  if (const std::string text = failed_closing(*run); !text.empty()) {
-    std::fprintf(stderr, "rigwise: %s", text.c_str());
-    return;
-  }
-  const auto ledger = make_ledger(*run);
-  const std::string text =
-      run_closing_text(*run, ledger ? &*ledger : nullptr, style_of(STDERR_FILENO));
   std::fprintf(stderr, "rigwise: %s", text.c_str());
+}
+
+/// A run that is over. Whatever goes wrong here, the command's status stands.
+void close_run(const std::filesystem::path& dir, bool quiet) {
+  const auto run = open_run(dir);
+  if (!run) {
+    if (!quiet) std::fprintf(stderr, "rigwise: %s\n", run.error().message.c_str());
+    return;
+  }
+  const auto failure = keep_failure(*run);
+  if (!quiet) print_closing(*run, failure);
 }
 
 /// docs/json.md's run document on one line; of an unrecorded run what is known of it.
@@ -103,14 +110,14 @@ int cmd_run(const RunArgs& args) {
     std::fprintf(stderr, "rigwise: %s\n  the run goes on without these patterns\n",
                  stacks.error().message.c_str());
   }
+  options.when_over = [](const std::filesystem::path& dir) { close_run(dir, true); };
   const RecordOutcome outcome = record_run(options);
+  if (outcome.dir && !outcome.detached) close_run(*outcome.dir, args.quiet || args.json);
   if (args.json) {
     print_json(outcome);
   } else if (outcome.detached) {
     std::fprintf(stderr, "rigwise: %s runs detached\n         back to it: rigwise attach %s\n",
                  outcome.name.c_str(), outcome.name.c_str());
-  } else if (outcome.dir && !args.quiet) {
-    print_closing(outcome);
   }
   return outcome.exit_code;
 }

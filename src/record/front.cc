@@ -651,7 +651,10 @@ RecordOutcome start_detached(const RecordOptions& options, Launch launch) {
     send_message(channel->other.get(), message);
     channel->other.reset();
     detach_standard_streams();
-    if (goes_on) front.wait();
+    if (goes_on) {
+      const RecordOutcome end = front.wait();
+      if (end.dir && options.when_over) options.when_over(*end.dir);
+    }
     ::_exit(0);
   }
   channel->other.reset();

@@ -1,5 +1,6 @@
 """On a terminal: keys, signals, job control, sizes and hang-ups reach the command as they would without rigwise."""
 import glob
+import json
 import os
 import shlex
 import shutil
@@ -268,6 +269,17 @@ class TerminalTest(RecordTest):
 
     def attach(self, run_dir):
         return self.terminal([DRIVER, "attach", run_dir])
+
+    @unittest.skipIf(BINARY == DRIVER, "the whole program is needed")
+    def test_what_failed_unseen_is_kept(self):
+        for number, word in enumerate(("--detach", "--quiet", "--json")):
+            runs = os.path.join(self.folder, str(number))
+            subprocess.run([BINARY, "run", "--runs", runs, word, "--", PYTHON, "-S", "-c", "open('/nowhere/rows')"], stdin=subprocess.DEVNULL,
+                           capture_output=True, timeout=LIMIT_S)
+            kept = os.path.join(self.the_run(runs), "triage.json")
+            wait_for(lambda: os.path.exists(kept))
+            with open(kept) as file:
+                self.assertIn("No such file", json.load(file)["first_meaningful"]["text"], word)
 
     def test_detach_and_attach(self):
         deep = os.path.join(self.folder, "d" * 100, "e" * 100)  # longer than a socket's path may be
