@@ -76,9 +76,9 @@ struct StrategyStep {
   std::string refused = {};                              // why there is no prediction
 };
 
-/// The step under one strategy: single, split, ddp, fsdp, tp, pp, or ddp:A,tp:B and ddp:A,pp:B. A
-/// name without sizes takes `ranks`. Errors: usage (unknown name, with the nearest), unavailable
-/// (what cannot be, or what is not known of the workload).
+/// The step under one strategy: single, split, ddp, zero1, zero2, fsdp (zero3 is the same), tp, pp,
+/// or ddp:A,tp:B and ddp:A,pp:B. A name without sizes takes `ranks`. Errors: usage (unknown name,
+/// with the nearest), unavailable (what cannot be, or what is not known of the workload).
 Result<StrategyStep> predict_strategy(std::string_view strategy, std::int64_t ranks,
                                       const Workload& workload, const MeasuredStep& step,
                                       const LinkKnown& link);

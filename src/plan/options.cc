@@ -442,8 +442,11 @@ Result<OptionPlan> plan_options(const MeasuredRun& run, const std::vector<Additi
   rank(plan);
   if (!additions.empty() && additions.front().link) {
     const OneGpu one = one_gpu(run);
-    plan.strategies = order_strategies({"single", "ddp", "fsdp", "tp", "pp"}, run.gpus + 1,
-                                       one.work, one.step, *additions.front().link);
+    std::vector<std::string> names = {"single", "ddp", "fsdp", "tp", "pp"};
+    // the engine has no ZeRO; of adapters there is next to nothing to partition
+    if (one.work.method == "full" && one.work.framework != "rigwise") names.push_back("zero2");
+    plan.strategies =
+        order_strategies(names, run.gpus + 1, one.work, one.step, *additions.front().link);
   }
   const double limit_w = run.gpu_limit_w.value_or(0);
   if (!additions.empty()) {

@@ -79,9 +79,13 @@ class Timeline {
 
 struct Layout {
   std::int64_t data = 1, tensor = 1, pipeline = 1, split = 1;
-  bool sharded = false;
+  bool sharded = false;  // weights too: FSDP, ZeRO-3
+  int partitioned = 0;   // ZeRO's stage, 1 or 2
   [[nodiscard]] std::int64_t ranks() const { return data * tensor * pipeline; }
 };
+
+const std::vector<std::string> kStrategies = {"single", "ddp", "fsdp", "zero1", "zero2",
+                                              "zero3",  "tp",  "pp",   "split"};
 
 Result<Layout> layout_of(std::string_view text, std::int64_t ranks) {
   Layout layout;
@@ -90,18 +94,21 @@ Result<Layout> layout_of(std::string_view text, std::int64_t ranks) {
     const auto name = trim(part.substr(0, colon));
     std::int64_t size = ranks;
     if (colon != std::string_view::npos) size = to_integer(part.substr(colon + 1)).value_or(0);
-    std::int64_t* into = name == "ddp" || name == "fsdp" ? &layout.data
-                         : name == "tp"                  ? &layout.tensor
-                         : name == "pp"                  ? &layout.pipeline
-                         : name == "split"               ? &layout.split
-                                                         : nullptr;
-    layout.sharded = layout.sharded || name == "fsdp";
+    const bool sharded = name == "fsdp" || name == "zero3";
+    const int stage = name == "zero1" ? 1 : name == "zero2" ? 2 : 0;
+    std::int64_t* into = name == "ddp" || sharded || stage > 0 ? &layout.data
+                         : name == "tp"                        ? &layout.tensor
+                         : name == "pp"                        ? &layout.pipeline
+                         : name == "split"                     ? &layout.split
+                                                               : nullptr;
+    layout.sharded = layout.sharded || sharded;
+    layout.partitioned = std::max(layout.partitioned, stage);
     if (name == "single") continue;
     if (into == nullptr || size < 1 || size > kMostRanks || *into > 1) {
-      const auto near = nearest_name(lower(name), {"single", "ddp", "fsdp", "tp", "pp", "split"});
+      const auto near = nearest_name(lower(name), kStrategies);
       return Error{Errc::usage, "'" + clean_text(text, 60) + "' is not a strategy",
                    near ? "did you mean '" + *near + "'?"
-                        : "single, ddp, fsdp, tp, pp, split, ddp:2,tp:2 or ddp:2,pp:2"};
+                        : join(kStrategies, ", ") + ", ddp:2,tp:2 or ddp:2,pp:2"};
     }
     *into = size;
   }
@@ -176,7 +183,8 @@ struct Stage {
 
 /// Gradients leave in buckets as the last backward pass makes them: the head's first, the
 /// embedding's last, and where the two are one matrix it is ready last of all.
-double reduce_exposed_s(const Stage& s, double backward_s, double ranks, double share) {
+double reduce_exposed_s(const Stage& s, double backward_s, double ranks, double share,
+                        Transfer how = Transfer::all_reduce) {
   const double layers = std::max(1.0, s.work.layers);
   const double head_s = backward_s * (1 - s.work.block_share);
   Timeline line;
@@ -184,7 +192,7 @@ double reduce_exposed_s(const Stage& s, double backward_s, double ranks, double 
   const auto ready = [&](double bytes, bool last) {
     bucket += bytes * share;
     if (bucket < s.work.bucket_bytes && !last) return;
-    line.send(s.time_s(Transfer::all_reduce, bucket, ranks));
+    line.send(s.time_s(how, bucket, ranks));
     bucket = 0;
   };
   line.compute(head_s);
@@ -200,6 +208,19 @@ double reduce_exposed_s(const Stage& s, double backward_s, double ranks, double 
 
 Play play_replica(const Stage& s) {
   return {s.micros * (s.forward_s() + s.backward_s()) + s.step.optimizer_s, 0, 0, s.backward_s()};
+}
+
+/// ZeRO-1 and 2: every rank sums and updates its part of the trained weights, then all gather them.
+/// Stage 2 keeps no more than its part of the gradients, so it sums them every micro-step.
+Play play_partitioned(const Stage& s, double ranks, int stage) {
+  const double times = stage == 2 ? s.micros : 1;
+  Play play = play_replica(s);
+  play.compute_s -= s.step.optimizer_s * (1 - 1 / ranks);
+  play.exposed_s =
+      times * reduce_exposed_s(s, play.last_backward_s, ranks, 1, Transfer::reduce_scatter) +
+      s.time_s(Transfer::all_gather, s.work.gradients, ranks);
+  play.sent_bytes = (times + 1) * (ranks - 1) / ranks * s.work.gradients;
+  return play;
 }
 
 /// Every block's weights come twice a micro-step while the block before is computed, its gradients
@@ -321,6 +342,8 @@ Play play(const Layout& layout, const Stage& s) {
   const double data = static_cast<double>(layout.data);
   const double tensor = static_cast<double>(layout.tensor);
   if (layout.sharded) return play_sharded(s, data);
+  if (layout.partitioned > 0 && layout.data > 1)
+    return play_partitioned(s, data, layout.partitioned);
   const double inner = tensor * static_cast<double>(layout.pipeline);
   Play made = layout.tensor > 1     ? play_tensor(s, tensor)
               : layout.pipeline > 1 ? play_pipeline(s, static_cast<std::size_t>(layout.pipeline))

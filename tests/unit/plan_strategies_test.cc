@@ -101,6 +101,19 @@ TEST(PlanStrategies, TensorParallelStopsFourTimesABlock) {
   EXPECT_NEAR(tp.exposed_s.value - 0.03 * tp.compute_s.value, 4 * 4 * 4 * 1e-3 + 1e-3, 2e-3);
 }
 
+TEST(PlanStrategies, ZeroPartsTheUpdateAndSumsEveryMicroStep) {
+  const auto ddp = predicted("ddp", wire(20 * kMb)), one = predicted("zero1", wire(20 * kMb)),
+             two = predicted("zero2", wire(20 * kMb));
+  EXPECT_NEAR(ddp.compute_s.value - one.compute_s.value, 0.05, 1e-9);  // half of the update
+  // half of 20 MB to the other rank and half of the weights back, at 20 MB/s
+  EXPECT_NEAR(one.exposed_s.value - 0.03 * one.compute_s.value, 1, 0.02);
+  EXPECT_DOUBLE_EQ(one.sent_bytes, 20 * kMb);
+  // two micro-steps a rank: their sums twice
+  EXPECT_NEAR(two.exposed_s.value - one.exposed_s.value, 0.5, 0.01);
+  EXPECT_DOUBLE_EQ(predicted("zero3", wire(20 * kMb)).step_s.value,
+                   predicted("fsdp", wire(20 * kMb)).step_s.value);
+}
+
 TEST(PlanStrategies, APipelineOfTwoHasItsBubble) {
   const auto pp = predicted("pp", wire(1e12));
   // 4 micro-steps on stages of half the work: (4 + 1) / 4 of half, and half of the update
