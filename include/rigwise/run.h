@@ -186,6 +186,7 @@ struct ProcSample {
   std::optional<double> threads, threads_running, threads_disk_wait;
   std::string main_state = {};                         // R, S, D, T, Z of the main thread
   std::optional<double> main_cpu_s, main_run_delay_s;  // of the main thread alone
+  std::optional<double> written_bytes = {};            // by its calls, to anything; not kept
 };
 
 /// What the recorder itself cost up to this instant (watch/HOST.self.csv).

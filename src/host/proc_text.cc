@@ -240,6 +240,7 @@ PidIo parse_pid_io(std::string_view text) {
   while (lines.next(line)) {
     take("read_bytes:", out.read_bytes);
     take("write_bytes:", out.write_bytes);
+    take("wchar:", out.written_bytes);
   }
   return out;
 }

@@ -75,6 +75,7 @@ std::optional<SchedStat> parse_schedstat(std::string_view text);
 
 struct PidIo {
   std::optional<double> read_bytes, write_bytes;  // at the block layer
+  std::optional<double> written_bytes;            // by its calls, to anything
 };
 PidIo parse_pid_io(std::string_view text);
 

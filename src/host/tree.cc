@@ -459,6 +459,7 @@ ProcSample ProcessTree::sample_of(const Member& member, double t_s) {
   sample.rss_bytes = member.rss_bytes;
   sample.read_bytes = member.io.read_bytes;
   sample.write_bytes = member.io.write_bytes;
+  sample.written_bytes = member.io.written_bytes;
   sample.threads = member.thread_count;
   double running = member.state == 'R' ? 1 : 0, waiting = member.state == 'D' ? 1 : 0;
   for (const auto& thread : member.threads) {

@@ -82,19 +82,28 @@ double HangWatch::threshold_s() const {
 
 // ------------------------------------------------------------------------------------ what moves
 
-void HangWatch::note_bytes(double t_s, const std::vector<ProcSample>& tree) {
+void HangWatch::note_bytes(double t_s, const HangSight& sight) {
   if (t_s - bytes_since_s_ >= limits_.read_s) {
     bytes_ = 0;
     bytes_since_s_ = t_s;
   }
-  for (const ProcSample& process : tree) {
+  for (const ProcSample& process : *sight.tree) {
     if (!process.read_bytes && !process.write_bytes) continue;
     // once there are ranks, what a logger or a monitor writes is no progress of theirs
     if (!ranks_.empty() && process.role != "rank" && process.role != "loader") continue;
-    const double all = process.read_bytes.value_or(0) + process.write_bytes.value_or(0);
-    const auto [place, fresh] = bytes_of_.try_emplace(process.pid, all);
-    if (!fresh && all > place->second) bytes_ += all - place->second;
-    place->second = all;
+    const Bytes now = {process.read_bytes.value_or(0) + process.write_bytes.value_or(0),
+                       process.written_bytes.value_or(0)};
+    const auto [place, fresh] = bytes_of_.try_emplace(process.pid, now);
+    // a file system in a program (FUSE) has no block layer: of who saves, its calls count
+    const bool saves =
+        std::any_of(sight.places->begin(), sight.places->end(), [&](const StackPlace& each) {
+          return each.pid == process.pid && each.work == "checkpoint";
+        });
+    if (!fresh) {
+      bytes_ += std::max(0.0, now.block - place->second.block);
+      if (saves) bytes_ += std::max(0.0, now.written - place->second.written);
+    }
+    place->second = now;
   }
   if (bytes_ < limits_.read_bytes) return;
   bytes_ = 0;
@@ -106,6 +115,7 @@ void HangWatch::open_window(double t_s, const HangSight& sight) {
   window_s_ = t_s;
   before_.clear();
   received_before_.clear();
+  traffic_before_ = sight.traffic ? sight.traffic() : std::nullopt;
   gpus_seen_.clear();
   for (const ProcSample& process : *sight.tree)
     before_[process.pid] = {t_s, process.cpu_s, process.run_delay_s, process.main_run_delay_s};
@@ -140,14 +150,26 @@ bool HangWatch::gpus_spin() const {
   });
 }
 
-bool HangWatch::network_feeds(double t_s, const std::vector<NetSample>& nets) const {
+/// The run's own connections tell, where the kernel does. Files of a network have no connection of
+/// the run's: of who loads from one, the host's interfaces, which count everybody's bytes, are all
+/// there is.
+bool HangWatch::network_carries(double t_s, const HangSight& sight) const {
+  const double most_bytes = limits_.network_bytes_per_s * (t_s - *window_s_);
+  const auto now = traffic_before_ && sight.traffic ? sight.traffic() : std::nullopt;
+  if (now && carried(*traffic_before_, *now) > most_bytes) return true;
+  if (now && !sight.network_files) return false;
+  const bool loads =
+      std::any_of(sight.places->begin(), sight.places->end(), [](const StackPlace& place) {
+        return place.work == "input" || place.work == "prepare" || place.work == "load";
+      });
+  if (!loads) return false;
   double received = 0;
-  for (const NetSample& net : nets) {
+  for (const NetSample& net : *sight.nets) {
     const auto before = received_before_.find(net.interface);
     if (before != received_before_.end() && net.rx_bytes)
       received += std::max(0.0, *net.rx_bytes - before->second);
   }
-  return received > limits_.network_bytes_per_s * (t_s - *window_s_);
+  return received > most_bytes;
 }
 
 bool HangWatch::process_at_work(double t_s, const ProcSample& process, const HangSight& sight,
@@ -177,17 +199,9 @@ bool HangWatch::anybody_at_work(double t_s, const HangSight& sight) const {
   if (gpu_at_work(*sight.gpus)) return true;
   const bool any_rank = std::any_of(sight.tree->begin(), sight.tree->end(),
                                     [](const ProcSample& each) { return each.role == "rank"; });
-  bool loads = false;
-  for (const ProcSample& process : *sight.tree) {
+  for (const ProcSample& process : *sight.tree)
     if (process_at_work(t_s, process, sight, any_rank)) return true;
-    const auto place =
-        std::find_if(sight.places->begin(), sight.places->end(),
-                     [&](const StackPlace& each) { return each.pid == process.pid; });
-    loads =
-        loads || (place != sight.places->end() &&
-                  (place->work == "input" || place->work == "prepare" || place->work == "load"));
-  }
-  return loads && network_feeds(t_s, *sight.nets);
+  return network_carries(t_s, sight);
 }
 
 /// Silent for so long that a collective's timeout is near, or longer than ever where it had none,
@@ -281,7 +295,7 @@ void HangWatch::follow_gpus(const std::vector<GpuSample>& gpus) {
 
 HangChange HangWatch::tick(double t_s, const HangSight& sight) {
   follow_ranks(*sight.tree);
-  note_bytes(t_s, *sight.tree);
+  note_bytes(t_s, sight);
   follow_gpus(*sight.gpus);
   const double patience_s = std::max({5.0, threshold_s() / 4, 3 * limits_.interval_s});
   const bool looked_away = t_s - last_tick_s_ > patience_s;

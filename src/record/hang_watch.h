@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -24,6 +25,7 @@
 #include <string_view>
 #include <vector>
 
+#include "host/traffic.h"
 #include "record/stack_watch.h"
 #include "rigwise/record.h"
 #include "rigwise/run.h"
@@ -46,7 +48,7 @@ struct HangLimits {
   double gpu_memory_frac = 0.02;  // a GPU's memory controller: waits of NCCL do not move data
   double read_bytes = 262144;     // within read_s: less is a heartbeat
   double read_s = 10;
-  double network_bytes_per_s = 50e3;  // received by the host: a stream that feeds a loader
+  double network_bytes_per_s = 50e3;  // a stream that feeds a loader, an upload
   double gpu_spin_frac = 0.99;        // in every sample: a kernel that waits for its peers
   std::int64_t samples = 10;          // of a process's stack, or of a GPU, that tell anything
   double interval_s = 1;              // of the recorder's ticks
@@ -63,7 +65,10 @@ struct HangSight {
   const std::vector<StackPlace>* places = nullptr;
   const std::vector<GpuSample>* gpus = nullptr;
   const std::vector<NetSample>* nets = nullptr;
-  bool paused = false;  // the whole command is stopped, as a shell does it
+  bool paused = false;        // the whole command is stopped, as a shell does it
+  bool network_files = true;  // this host has file systems of others mounted
+  /// What the tree's own connections have carried so far; asked twice a silence. May be empty.
+  std::function<std::optional<Traffic>()> traffic = {};
 };
 
 enum class HangChange { none, found, over };
@@ -109,7 +114,7 @@ class HangWatch {
     double t_s = 0;
     std::optional<double> cpu_s, delay_s, main_delay_s;
   };
-  void note_bytes(double t_s, const std::vector<ProcSample>& tree);
+  void note_bytes(double t_s, const HangSight& sight);
   void open_window(double t_s, const HangSight& sight);
   [[nodiscard]] bool anybody_at_work(double t_s, const HangSight& sight) const;
   [[nodiscard]] bool kept_waiting(double t_s, const HangSight& sight) const;
@@ -120,7 +125,7 @@ class HangWatch {
   [[nodiscard]] bool process_at_work(double t_s, const ProcSample& process, const HangSight& sight,
                                      bool any_rank) const;
   [[nodiscard]] bool gpu_at_work(const std::vector<GpuSample>& gpus) const;
-  [[nodiscard]] bool network_feeds(double t_s, const std::vector<NetSample>& nets) const;
+  [[nodiscard]] bool network_carries(double t_s, const HangSight& sight) const;
   HangChange while_hung(double t_s);
 
   HangOptions options_;
@@ -137,12 +142,16 @@ class HangWatch {
   double began_s_ = 0;
   std::optional<double> over_s_ = {};
   // Bytes.
-  std::map<int, double> bytes_of_ = {};
+  struct Bytes {
+    double block = 0, written = 0;
+  };
+  std::map<int, Bytes> bytes_of_ = {};
   double bytes_ = 0, bytes_since_s_ = 0;
   // The window: what was so when the last half of the silence began.
   std::optional<double> window_s_ = {};
   std::map<int, Before> before_ = {};
   std::map<std::string, double> received_before_ = {};
+  std::optional<Traffic> traffic_before_ = {};
   struct GpuSeen {
     double least_use = 1, most_memory = 0;
     std::int64_t samples = 0;

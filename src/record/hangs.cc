@@ -8,6 +8,9 @@
 #include <thread>
 #include <utility>
 
+#include "base/files.h"
+#include "host/proc_text.h"
+#include "host/traffic.h"
 #include "record/hang_verdict.h"
 #include "record/look.h"
 
@@ -32,6 +35,14 @@ std::string_view words_of(Progress progress) {
       return "a checkpoint";
   }
   return "?";
+}
+
+bool has_network_files() {
+  const auto text = read_file("/proc/self/mountinfo", std::size_t{16} << 20);
+  if (!text) return true;
+  const auto mounts = parse_mountinfo(*text);
+  return std::any_of(mounts.begin(), mounts.end(),
+                     [](const MountEntry& mount) { return is_network_fs(mount.fs_type); });
 }
 
 double rounded(double value) {
@@ -102,7 +113,8 @@ Hangs::Hangs(const HangOptions& options, std::string host, std::vector<StackPatt
     : options_(options),
       host_(std::move(host)),
       patterns_(std::move(patterns)),
-      watch_(options, HangLimits{.interval_s = interval_s}) {}
+      watch_(options, HangLimits{.interval_s = interval_s}),
+      network_files_(has_network_files()) {}
 
 void Hangs::note(const StepRecord& step, double t_s) {
   if (step.kind == RecordKind::system || step.kind == RecordKind::summary) return;
@@ -253,6 +265,12 @@ std::vector<Hang> Hangs::tick(double t_s, const std::vector<ProcSample>& tree,
   sight.gpus = &gpus_;
   sight.nets = &nets_;
   sight.paused = stopped;
+  sight.network_files = network_files_;
+  sight.traffic = [&tree] {
+    std::vector<int> pids;
+    for (const ProcSample& process : tree) pids.push_back(process.pid);
+    return traffic_of(pids);
+  };
   const HangChange change = watch_.tick(t_s, sight);
   if (change == HangChange::found && count_ < kMostHangs) start_look(t_s, tree, places);
   if (job_) {

@@ -102,6 +102,7 @@ class Hangs {
   std::vector<StackPattern> patterns_;
   HangWatch watch_;
   LogNews news_ = {};
+  bool network_files_ = true;
   PoliteEnd end_;
   std::vector<GpuSample> gpus_ = {};
   std::vector<NetSample> nets_ = {};

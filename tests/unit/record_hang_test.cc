@@ -45,6 +45,8 @@ class MadeRun {
     sight.gpus = &gpus;
     sight.nets = &nets;
     sight.paused = paused;
+    sight.network_files = network_files;
+    if (own_bytes_per_s) sight.traffic = [this] { return Traffic{{7, *own_bytes_per_s * t_s}}; };
     return watch.tick(t_s, sight);
   }
 
@@ -73,7 +75,8 @@ class MadeRun {
   std::vector<GpuSample> gpus;
   std::vector<NetSample> nets;
   double t_s = 0;
-  bool paused = false;
+  bool paused = false, network_files = true;
+  std::optional<double> own_bytes_per_s = {};
 };
 
 TEST(RecordHang, ASilentIdleRunIsFoundAfterTheFloor) {
@@ -174,6 +177,43 @@ TEST(RecordHang, ACallThatWaitsForTheDeviceSpinsInTheUsersLine) {
   gpu.util_frac = 0;
   computes.gpus = {gpu};
   EXPECT_FALSE(computes.silent(1000, 1, 1));
+}
+
+TEST(RecordHang, OwnConnectionsAreLifeAndEverybodysAreNot) {
+  const auto loading = [](double own_bytes, bool network_files) {
+    MadeRun run;
+    run.network_files = network_files;
+    run.own_bytes_per_s = own_bytes;
+    run.train(50);
+    run.places[0].work = "input";
+    run.nets = {NetSample{}};
+    run.nets[0].interface = "eth0";
+    run.nets[0].rx_bytes = 0;
+    for (int i = 0; i < 200; ++i) {
+      *run.nets[0].rx_bytes += 1e6;  // somebody on this machine downloads
+      if (run.second() == HangChange::found) return true;
+    }
+    return false;
+  };
+  EXPECT_TRUE(loading(0, false));
+  EXPECT_FALSE(loading(1e6, false));  // a stream of rows, an upload
+  EXPECT_FALSE(loading(0, true));     // it may read from that network
+}
+
+TEST(RecordHang, ASaveToAFileSystemWithoutBlocksIsProgress) {
+  const auto stands = [](const std::string& work) {
+    MadeRun run;
+    run.train(50);
+    run.places[0].work = work;
+    run.tree[1].written_bytes = 0;
+    for (int i = 0; i < 100; ++i) {
+      *run.tree[1].written_bytes += 1e6;
+      if (run.second() == HangChange::found) return true;
+    }
+    return false;
+  };
+  EXPECT_FALSE(stands("checkpoint"));
+  EXPECT_TRUE(stands("sync"));  // a socket, a pipe
 }
 
 TEST(RecordHang, HelpersThatComeAndGoAreNoLife) {
