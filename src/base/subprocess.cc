@@ -196,10 +196,9 @@ Result<std::string> run_in_child(const std::function<std::string()>& work,
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0 || text.size() > max_bytes) {
       end_late(pid, false);
-      return Error{Errc::unavailable,
-                   text.size() > max_bytes
-                       ? "more than " + std::to_string(max_bytes) + " bytes of answer"
-                       : "no answer within " + std::to_string(limit.count()) + " ms"};
+      if (text.size() > max_bytes)
+        return Error{Errc::io, "more than " + std::to_string(max_bytes) + " bytes of answer"};
+      return Error{Errc::unavailable, "no answer within " + std::to_string(limit.count()) + " ms"};
     }
     std::array<char, 16384> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init)
     const ssize_t count = ::read(answer.read.get(), buffer.data(), buffer.size());
@@ -216,9 +215,9 @@ Result<std::string> run_in_child(const std::function<std::string()>& work,
     return Error{Errc::unavailable, "did not end within " + std::to_string(limit.count()) + " ms"};
   }
   if (done == pid && WIFSIGNALED(status))
-    return Error{Errc::unavailable, "ended by signal " + std::to_string(WTERMSIG(status))};
+    return Error{Errc::io, "ended by signal " + std::to_string(WTERMSIG(status))};
   if (done == pid && WEXITSTATUS(status) != 0)
-    return Error{Errc::unavailable, "ended by an error of its own"};
+    return Error{Errc::io, "ended by an error of its own"};
   return text;
 }
 

@@ -39,7 +39,7 @@ Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
 /// What `work` returns, from a forked child: for calls that may crash, or hang inside a driver
 /// where no thread could be ended. A child that not even SIGKILL ends (it sits in the kernel) is
 /// left behind after a second. Only from a process without other threads. Errors: unavailable (time
-/// limit, ended by a signal, exception, more than `max_bytes`), io.
+/// limit, and nothing else), io (ended by a signal, exception, more than `max_bytes`).
 Result<std::string> run_in_child(const std::function<std::string()>& work,
                                  std::chrono::milliseconds limit,
                                  std::size_t max_bytes = std::size_t{4} << 20);

@@ -34,6 +34,7 @@ TEST(DoctorChild, IsEndedAtItsLimit) {
       milliseconds(300));
   ASSERT_FALSE(text.ok());
   EXPECT_NE(text.error().message.find("no answer within 300 ms"), std::string::npos);
+  EXPECT_EQ(text.error().code, Errc::unavailable);
 }
 
 TEST(DoctorChild, ItsEndIsTold) {
@@ -45,6 +46,7 @@ TEST(DoctorChild, ItsEndIsTold) {
       milliseconds(20000));
   ASSERT_FALSE(crashed.ok());
   EXPECT_NE(crashed.error().message.find("signal 9"), std::string::npos);
+  EXPECT_EQ(crashed.error().code, Errc::io);  // and no time limit
   const auto thrown =
       run_in_child([]() -> std::string { throw std::bad_alloc(); }, milliseconds(20000));
   EXPECT_FALSE(thrown.ok());
