@@ -46,11 +46,11 @@ class GpuSource {
   virtual std::vector<std::string> problems() { return {}; }
 };
 
-/// All sources this host has; none is a normal answer. `why_none` says what was tried. GPU numbers
-/// are distinct over sources: NVML's first, then amdgpu's, then Intel's. May take seconds (a driver
-/// that wakes up) or hang.
+/// All sources this host has; none is a normal answer. `why_not` says of each kind that has no GPU
+/// here what was tried, also where another kind has some. GPU numbers are distinct over sources:
+/// NVML's first, then amdgpu's, then Intel's. May take seconds (a driver that wakes up) or hang.
 std::vector<std::unique_ptr<GpuSource>> open_gpu_sources(const HostRoot& root,
-                                                         std::vector<std::string>* why_none);
+                                                         std::vector<std::string>* why_not);
 
 struct HostReading {
   std::optional<HostSample> host = {};

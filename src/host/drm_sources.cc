@@ -412,7 +412,7 @@ std::unique_ptr<GpuSource> open_intel(const HostRoot& root, int first_gpu) {
 }
 
 std::vector<std::unique_ptr<GpuSource>> open_gpu_sources(const HostRoot& root,
-                                                         std::vector<std::string>* why_none) {
+                                                         std::vector<std::string>* why_not) {
   std::vector<std::unique_ptr<GpuSource>> sources;
   std::vector<std::string> why;
   int next_gpu = 0;
@@ -441,7 +441,7 @@ std::vector<std::unique_ptr<GpuSource>> open_gpu_sources(const HostRoot& root,
     add(std::move(intel));
   else
     why.push_back("xe, i915: no card");
-  if (sources.empty() && why_none != nullptr) *why_none = std::move(why);
+  if (why_not != nullptr) *why_not = std::move(why);
   return sources;
 }
 

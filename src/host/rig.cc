@@ -212,13 +212,13 @@ void read_mounts(const HostRoot& root, const std::vector<fs::path>& touched, Rig
 
 struct GpuAnswer {
   std::vector<GpuDevice> devices;
-  std::vector<std::string> why_none;
+  std::vector<std::string> why_not;
 };
 
 void read_gpus(const HostRoot& root, Rig& rig) {
   Worker<int, GpuAnswer> worker("gpu", [root](const int&) {
     GpuAnswer answer;
-    for (const auto& source : open_gpu_sources(root, &answer.why_none)) {
+    for (const auto& source : open_gpu_sources(root, &answer.why_not)) {
       for (auto& device : source->devices()) answer.devices.push_back(std::move(device));
     }
     return answer;
@@ -230,7 +230,8 @@ void read_gpus(const HostRoot& root, Rig& rig) {
     return;
   }
   rig.gpus = std::move(answer->devices);
-  for (auto& why : answer->why_none) rig.missing.push_back("gpus: " + why);
+  if (!rig.gpus.empty()) return;
+  for (auto& why : answer->why_not) rig.missing.push_back("gpus: " + why);
 }
 }  // namespace
 

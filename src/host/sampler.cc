@@ -25,7 +25,7 @@ struct GpuReply {
 };
 struct OpenReply {
   std::vector<std::shared_ptr<GpuSource>> sources;
-  std::vector<std::string> why_none;
+  std::vector<std::string> why_not;
 };
 struct TreeRequest {
   double t_s = 0;
@@ -72,7 +72,7 @@ struct HostSampler::State {
         sensors("sensors", sensor_work()) {
     opener = std::make_unique<Worker<int, OpenReply>>("gpu", [where_ = root](const int&) {
       OpenReply reply;
-      for (auto& source : open_gpu_sources(where_, &reply.why_none))
+      for (auto& source : open_gpu_sources(where_, &reply.why_not))
         reply.sources.push_back(std::move(source));
       return reply;
     });
@@ -108,7 +108,7 @@ struct HostSampler::State {
       }
       return;
     }
-    why_no_gpu = std::move(opened->why_none);
+    if (opened->sources.empty()) why_no_gpu = std::move(opened->why_not);
     for (auto& source : opened->sources) {
       gpus.push_back(
           std::make_unique<GpuWorker>(source->name(), [source](const GpuRequest& request) {

@@ -276,6 +276,18 @@ TEST_F(Nvml, PidsOfAnotherNamespaceAreNotCounted) {
   fs::remove_all(made);
 }
 
+// NVML's own failure counts beside a card of another kind.
+TEST_F(Nvml, EachKindKeepsItsReason) {
+  use({{"init", 9}});
+  const HostRoot root{.root = fs::path(RIGWISE_FIXTURES) / "hosts/amd-radeon",
+                      .nvml_stands_in = true};
+  std::vector<std::string> why;
+  EXPECT_EQ(open_gpu_sources(root, &why).size(), 1u);
+  ASSERT_EQ(why.size(), 2u);
+  EXPECT_EQ(why[0], "nvml: the NVIDIA driver is not loaded");
+  EXPECT_TRUE(read_rig_of(root, {}).missing.empty());
+}
+
 TEST_F(Nvml, MemoryOfAProcessThatTheDriverDoesNotTell) {
   Json spec = one_gpu();
   spec["devices"][0]["processes"] = {{{"pid", ::getpid()}}};
