@@ -312,7 +312,7 @@ class IntelSource final : public GpuSource {
                                                         {"reason_thermal", kReasonSwThermal},
                                                         {"reason_prochot", kReasonHwThermal},
                                                         {"reason_vr_thermalert", kReasonHwThermal},
-                                                        {"reason_vr_tdc", kReasonBrake}}};
+                                                        {"reason_vr_tdc", kReasonPower}}};
     const fs::path clock = files.card().device / "tile0/gt0/freq0";
     sample.sm_clock_mhz = files.number(clock / "act_freq");
     sample.sm_clock_max_mhz = files.number(clock / "rp0_freq");
@@ -328,7 +328,7 @@ class IntelSource final : public GpuSource {
          {"throttle_reason_thermal", kReasonSwThermal},
          {"throttle_reason_prochot", kReasonHwThermal},
          {"throttle_reason_vr_thermalert", kReasonHwThermal},
-         {"throttle_reason_vr_tdc", kReasonBrake}}};
+         {"throttle_reason_vr_tdc", kReasonPower}}};
     // These live beside `device`, in the card's own folder.
     const fs::path clock = files.card().device.parent_path() / "gt/gt0";
     sample.sm_clock_mhz = files.number(clock / "rps_act_freq_mhz");
@@ -377,8 +377,9 @@ AmdMetrics parse_amd_metrics(std::string_view bytes) {
     return false;
   };
   unsigned mask = 0;
-  if (any(0, 7)) mask |= kReasonPower;        // PPT0…3, SPL, FPPT, SPPT
-  if (any(16, 23)) mask |= kReasonBrake;      // current limits
+  // PPT0…3, SPL, FPPT, SPPT; TDC and EDC, the currents of the board's own regulators: limits that a
+  // busy card runs at, not the brake that a failing supply pulls
+  if (any(0, 7) || any(16, 23)) mask |= kReasonPower;
   if (any(32, 43)) mask |= kReasonSwThermal;  // temperature limits
   if (any(44, 47)) mask |= kReasonHwThermal;  // VRHOT, PROCHOT
   metrics.throttle_reasons = mask;

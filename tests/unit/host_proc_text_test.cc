@@ -146,6 +146,9 @@ TEST(HostText, AmdMetrics) {
   bytes[112] = 1;
   bytes[112 + 5] = 0x40;  // PPT0; bit 46, PROCHOT
   EXPECT_EQ(parse_amd_metrics(bytes).throttle_reasons, kReasonPower | kReasonHwThermal);
+  bytes[112] = 0, bytes[112 + 5] = 0;
+  bytes[112 + 2] = 0x40;  // EDC of the GPU: a limit on current, not the brake of a failing supply
+  EXPECT_EQ(parse_amd_metrics(bytes).throttle_reasons, kReasonPower);
   bytes[3] = 2;
   EXPECT_FALSE(parse_amd_metrics(bytes).throttle_reasons);  // 1.2 knows only the chip's own bits
 }
