@@ -129,6 +129,7 @@ struct GpuSample {
   std::optional<double> tree_processes,
       other_processes;                    // compute processes of the run, and of others (slow tier)
   std::optional<double> tree_used_bytes;  // device memory held by the run's processes (slow tier)
+  std::optional<double> graphics_processes = {};  // screens' (slow tier); not recorded
 };
 
 /// The host at one instant (watch/HOST.host.csv).
@@ -317,6 +318,8 @@ struct GpuDevice {
   std::optional<double> total_bytes, power_limit_w, power_limit_max_w, slowdown_c, shutdown_c;
   std::optional<int> pcie_gen_max, pcie_width_max, numa_node;
   std::vector<std::string> pci_path = {};  // root port first: "0000:00:01.0 x16 16.0 GT/s"
+  // Not recorded: split into MIG instances; NVLink leads to every other GPU.
+  std::optional<bool> mig = {}, nvlink_to_all = {};
 };
 
 struct Disk {

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/text.h"
+#include "host/gpu_processes.h"
 #include "host/gpu_sources.h"
 #include "host/kept_file.h"
 #include "host/pci.h"
@@ -175,15 +176,23 @@ class AmdSource final : public GpuSource {
     return out;
   }
 
-  std::vector<GpuSample> read(double t_s, const std::vector<int>& /*tree*/, bool slow) override {
+  std::vector<GpuSample> read(double t_s, const std::vector<int>& tree, bool slow) override {
     std::vector<GpuSample> samples;
+    GpuProcessLists processes;
+    const auto served = slow ? kfd_gpus(root_) : std::nullopt;
     for (auto& files : cards_) {
       GpuSample sample;
       sample.t_s = t_s;
       sample.gpu = files.card().gpu;
       if (!sleeps(files.card())) read_card(files, sample, slow);
       samples.push_back(sample);
+      processes.emplace_back();
+      for (const auto& one : served.value_or(std::vector<KfdGpu>{})) {
+        if (one.address == files.card().address)
+          processes.back() = kfd_processes(root_, one.gpu_id);
+      }
     }
+    if (served) assign_processes(root_, tree, processes, samples);
     return samples;
   }
 

@@ -82,5 +82,6 @@ inline constexpr unsigned kFieldHeldPowerNs = 74, kFieldHeldSyncNs = 76, kFieldM
 inline constexpr int kTemperatureGpu = 0;
 inline constexpr int kClockSm = 1, kClockMem = 2;
 inline constexpr int kThresholdShutdown = 0, kThresholdSlowdown = 1;
+inline constexpr int kPeerByNvlink = 2, kPeerOk = 0;  // P2P caps index; P2P status
 
 }  // namespace rigwise::nvml

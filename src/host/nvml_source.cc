@@ -6,13 +6,13 @@
 // NOT_SUPPORTED to is not asked again. nvmlDeviceGetPcieThroughput is never called: it measures for
 // 20 ms inside the call.
 #include <dlfcn.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
 #include <set>
 
 #include "base/text.h"
+#include "host/gpu_processes.h"
 #include "host/gpu_sources.h"
 #include "host/kept_file.h"
 #include "host/nvml.h"
@@ -58,6 +58,10 @@ struct Calls {
   Return (*fan)(Device, unsigned*) = nullptr;
   Return (*processes)(Device, unsigned*, nvml::ProcessV2*) = nullptr;
   Return (*processes_v1)(Device, unsigned*, nvml::ProcessV1*) = nullptr;
+  Return (*graphics)(Device, unsigned*, nvml::ProcessV2*) = nullptr;
+  Return (*graphics_v1)(Device, unsigned*, nvml::ProcessV1*) = nullptr;
+  Return (*mig_mode)(Device, unsigned*, unsigned*) = nullptr;
+  Return (*peer_status)(Device, Device, int, int*) = nullptr;
 };
 
 template <class F>
@@ -103,6 +107,11 @@ Calls find_calls(void* library) {
   find(library, c.processes,
        {"nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2"});
   find(library, c.processes_v1, {"nvmlDeviceGetComputeRunningProcesses"});
+  find(library, c.graphics,
+       {"nvmlDeviceGetGraphicsRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v2"});
+  find(library, c.graphics_v1, {"nvmlDeviceGetGraphicsRunningProcesses"});
+  find(library, c.mig_mode, {"nvmlDeviceGetMigMode"});
+  find(library, c.peer_status, {"nvmlDeviceGetP2PStatus"});
   return c;
 }
 
@@ -149,11 +158,6 @@ std::optional<double> field_number(const nvml::FieldValue& field) {
   }
 }
 
-struct GpuProcess {
-  int pid = 0;
-  std::optional<double> used_bytes;
-};
-
 class NvmlSource final : public GpuSource {
  public:
   NvmlSource(HostRoot root, Calls calls, int first_gpu)
@@ -189,7 +193,7 @@ class NvmlSource final : public GpuSource {
   std::vector<GpuSample> read(double t_s, const std::vector<int>& tree, bool slow) override {
     problems_.clear();
     std::vector<GpuSample> samples;
-    std::vector<std::optional<std::vector<GpuProcess>>> processes;
+    GpuProcessLists processes;
     for (auto& gpu : gpus_) {
       GpuSample sample;
       sample.t_s = t_s;
@@ -200,7 +204,12 @@ class NvmlSource final : public GpuSource {
         if (slow || !gpu.slow_read) read_slow(gpu);
         read_fast(gpu, sample, slow);
       }
-      processes.push_back(slow && gpu.handle != nullptr ? processes_of(gpu) : std::nullopt);
+      processes.emplace_back();
+      if (slow && gpu.handle != nullptr) {
+        processes.back() = processes_of(gpu, calls_.processes, calls_.processes_v1);
+        if (const auto screens = processes_of(gpu, calls_.graphics, calls_.graphics_v1))
+          sample.graphics_processes = static_cast<double>(screens->size());
+      }
       if (lost_ != 0) {
         problems_.push_back("nvml GPU " + std::to_string(sample.gpu) + ": " + return_text(lost_));
         sample = GpuSample{};
@@ -212,7 +221,7 @@ class NvmlSource final : public GpuSource {
       }
       samples.push_back(sample);
     }
-    if (slow) assign_processes(tree, processes, samples);
+    if (slow) assign_processes(root_, tree, processes, samples);
     return samples;
   }
 
@@ -347,77 +356,39 @@ class NvmlSource final : public GpuSource {
     }
   }
 
-  std::optional<std::vector<GpuProcess>> processes_of(Gpu& gpu) {
-    std::vector<GpuProcess> out;
-    const auto add = [&](unsigned pid, unsigned long long used) {
-      GpuProcess process{static_cast<int>(pid), std::nullopt};
-      if (used != nvml::kNotAvailable) process.used_bytes = static_cast<double>(used);
-      out.push_back(process);
-    };
+  /// By the newer call, where the library has it, else by the older.
+  template <class New, class Old>
+  std::optional<std::vector<GpuProcess>> processes_of(Gpu& gpu, const New& newer,
+                                                      const Old& older) {
+    return newer != nullptr ? list_of<nvml::ProcessV2>(gpu, newer)
+                            : list_of<nvml::ProcessV1>(gpu, older);
+  }
+  template <class Entry, class F>
+  std::optional<std::vector<GpuProcess>> list_of(Gpu& gpu, const F& slot) {
+    std::vector<Entry> list(kMaxProcesses);
     unsigned count = kMaxProcesses;
-    if (calls_.processes != nullptr) {
-      std::vector<nvml::ProcessV2> list(kMaxProcesses);
-      if (!ask(gpu, calls_.processes, &count, list.data())) return std::nullopt;
-      for (unsigned i = 0; i < std::min(count, kMaxProcesses); ++i)
-        add(list[i].pid, list[i].used_bytes);
-      return out;
+    if (!ask(gpu, slot, &count, list.data())) return std::nullopt;
+    std::vector<GpuProcess> out;
+    for (unsigned i = 0; i < std::min(count, kMaxProcesses); ++i) {
+      GpuProcess process{static_cast<int>(list[i].pid), std::nullopt};
+      if (list[i].used_bytes != nvml::kNotAvailable)
+        process.used_bytes = static_cast<double>(list[i].used_bytes);
+      out.push_back(process);
     }
-    std::vector<nvml::ProcessV1> list(kMaxProcesses);
-    if (!ask(gpu, calls_.processes_v1, &count, list.data())) return std::nullopt;
-    for (unsigned i = 0; i < std::min(count, kMaxProcesses); ++i)
-      add(list[i].pid, list[i].used_bytes);
     return out;
   }
 
-  /// The driver counts in its own pid namespace, so in a container its pids may mean other
-  /// processes, or be hidden. Counts are given only where that is ruled out: one of the run's
-  /// processes is in a list, or this is the machine's first pid namespace and every listed pid is
-  /// there.
-  void assign_processes(const std::vector<int>& tree,
-                        const std::vector<std::optional<std::vector<GpuProcess>>>& lists,
-                        std::vector<GpuSample>& samples) {
-    std::set<int> ours(tree.begin(), tree.end());
-    for (const int pid : tree) {
-      if (const auto text = read_file(root_ / "proc" / std::to_string(pid) / "status", 65536)) {
-        for (const int inner : parse_ns_pids(*text)) ours.insert(inner);
-      }
+  /// Does NVLink, by bridge or switch, lead to every other GPU? Nothing where there is no other.
+  std::optional<bool> linked_to_all(Gpu& gpu) {
+    std::optional<bool> linked;
+    for (const Gpu& other : gpus_) {
+      int status = -1;
+      if (&other == &gpu || other.handle == nullptr) continue;
+      if (!ask(gpu, calls_.peer_status, other.handle, nvml::kPeerByNvlink, &status))
+        return std::nullopt;
+      linked = linked.value_or(true) && status == nvml::kPeerOk;
     }
-    bool match = false, all_known = in_first_pid_namespace();
-    std::error_code error;
-    for (const auto& list : lists) {
-      if (!list) continue;
-      for (const auto& process : *list) {
-        match = match || ours.contains(process.pid);
-        if (all_known && !match)
-          all_known = std::filesystem::exists(root_ / "proc" / std::to_string(process.pid), error);
-      }
-    }
-    if (!match && !all_known) return;
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      if (!lists[i]) continue;
-      double mine = 0, others = 0;
-      std::optional<double> used = 0;
-      for (const auto& process : *lists[i]) {
-        if (!ours.contains(process.pid)) {
-          others += 1;
-          continue;
-        }
-        mine += 1;
-        if (!process.used_bytes)
-          used.reset();
-        else if (used)
-          used = *used + *process.used_bytes;
-      }
-      samples[i].tree_processes = mine;
-      samples[i].other_processes = others;
-      samples[i].tree_used_bytes = used;
-    }
-  }
-
-  [[nodiscard]] bool in_first_pid_namespace() const {
-    struct stat status = {};
-    static constexpr ino_t kFirst = 0xEFFFFFFC;  // PROC_PID_INIT_INO of the kernel
-    return ::stat((root_ / "proc/self/ns/pid").c_str(), &status) == 0 && status.st_ino == kFirst;
+    return linked;
   }
 
   GpuDevice device_of(Gpu& gpu) {
@@ -450,6 +421,9 @@ class NvmlSource final : public GpuSource {
     };
     device.pcie_gen_max = integer(number(gpu, 1, calls_.link_gen_max));
     device.pcie_width_max = integer(number(gpu, 1, calls_.link_width_max));
+    unsigned mig = 0, mig_later = 0;
+    if (ask(gpu, calls_.mig_mode, &mig, &mig_later)) device.mig = mig == 1;
+    device.nvlink_to_all = linked_to_all(gpu);
     add_pci_facts(root_, device);
     return device;
   }

@@ -3,12 +3,15 @@
 // asks). Hand-made: numbers are whatever the file says; no driver was recorded.
 //
 //   {"driver_version": "550.54.14", "init": 0, "init_delay_s": 0,
+//    "crash": "nvmlDeviceGetTemperature",
 //    "hang": {"at_s": 5, "for_s": 3, "function": "nvmlDeviceGetUtilizationRates"},   function: all
 //    without "count": 4,                            device entries are repeated up to this many
 //    "devices": [{"name": "…", "uuid": "GPU-…", "pci": "00000000:01:00.0",
 //                 "unsupported": ["nvmlDeviceGetFanSpeed", "field:197"],
 //                 "lost_at_s": 7, "back_at_s": 9,
 //                 "processes": [{"pid": 123, "used_bytes": 1e9}], "pids_from": "/path/of/a/list",
+//                 "graphics": [{"pid": 124}], "handle": 999 (what its handle answers),
+//                 "nvlink": true (to every other),
 //                 "values": {"utilization_gpu": 97, …}}]}
 //
 // A value is a number, a list (one a second, the last stays), {"from", "to", "over_s"} (a ramp) or
@@ -16,8 +19,8 @@
 // are not supported. Names: utilization_gpu, utilization_memory (%), memory_total, memory_used
 // (bytes), temperature, temperature_slowdown, temperature_shutdown (C), power, power_limit,
 // power_limit_max (mW), energy (mJ), clock_sm, clock_mem, clock_sm_max, clock_mem_max (MHz),
-// pcie_gen, pcie_gen_max, pcie_width, pcie_width_max, reasons (bit mask), fan (%), and field_N
-// (value of field N).
+// pcie_gen, pcie_gen_max, pcie_width, pcie_width_max, reasons (bit mask), fan (%), mig (0 or 1),
+// and field_N (value of field N).
 //
 // Built twice: as a driver of today and, with RIGWISE_FAKE_OLD, as one without the newer symbols.
 #include <nlohmann/json.hpp>
@@ -119,6 +122,7 @@ void maybe_hang(const char* function) {
   double wait_s = 0;
   {
     const std::lock_guard lock(mutex());
+    if (fake().spec.value("crash", "") == function) std::abort();
     const auto hang = fake().spec.find("hang");
     if (hang == fake().spec.end() || !fake().started) return;
     const std::string which = hang->value("function", "");
@@ -186,14 +190,14 @@ struct Process {
   unsigned pid;
   unsigned long long used;
 };
-std::vector<Process> processes_of(const json& gpu) {
+std::vector<Process> processes_of(const json& gpu, const char* kind) {
   std::vector<Process> out;
-  for (const auto& process : gpu.value("processes", json::array())) {
+  for (const auto& process : gpu.value(kind, json::array())) {
     const double used = process.value("used_bytes", -1.0);
     out.push_back({process.value("pid", 0u),
                    used < 0 ? nvml::kNotAvailable : static_cast<unsigned long long>(used)});
   }
-  if (gpu.contains("pids_from")) {
+  if (gpu.contains("pids_from") && kind == std::string("processes")) {
     std::ifstream file(gpu["pids_from"].get<std::string>());
     unsigned pid = 0;
     while (file >> pid) out.push_back({pid, 1ull << 30});
@@ -202,11 +206,12 @@ std::vector<Process> processes_of(const json& gpu) {
 }
 
 template <class Entry>
-Return give_processes(Device device, const char* function, unsigned* count, Entry* into) {
+Return give_processes(Device device, const char* function, const char* kind, unsigned* count,
+                      Entry* into) {
   Return code = 0;
   const json* gpu = gpu_of(device, function, code);
   if (gpu == nullptr) return code;
-  const auto list = processes_of(*gpu);
+  const auto list = processes_of(*gpu, kind);
   if (list.size() > *count) {
     *count = static_cast<unsigned>(list.size());
     return nvml::kInsufficientSize;
@@ -257,7 +262,7 @@ Return nvmlDeviceGetHandleByIndex(unsigned index, Device* device) {
   return index < fake().gpus.size() ? nvml::kSuccess : nvml::kInvalidArgument;
 }
 Return nvmlDeviceGetComputeRunningProcesses(Device device, unsigned* count, nvml::ProcessV1* into) {
-  return give_processes(device, __func__, count, into);
+  return give_processes(device, __func__, "processes", count, into);
 }
 Return nvmlDeviceGetCurrentClocksThrottleReasons(Device device, unsigned long long* into) {
 #else
@@ -278,12 +283,27 @@ Return nvmlDeviceGetHandleByIndex_v2(unsigned index, Device* device) {
   if (index >= fake().gpus.size()) return nvml::kInvalidArgument;
   Return code = 0;
   *device = reinterpret_cast<Device>(std::uintptr_t{index} + 1);
-  gpu_of(*device, __func__, code);
-  return code;
+  const json* gpu = gpu_of(*device, __func__, code);
+  return gpu == nullptr ? code : gpu->value("handle", nvml::kSuccess);
+}
+Return nvmlDeviceGetGraphicsRunningProcesses_v3(Device device, unsigned* count,
+                                                nvml::ProcessV2* into) {
+  return give_processes(device, __func__, "graphics", count, into);
+}
+Return nvmlDeviceGetMigMode(Device device, unsigned* now, unsigned* later) {
+  *later = 0;
+  return give(device, __func__, "mig", now);
+}
+Return nvmlDeviceGetP2PStatus(Device device, Device, int kind, int* status) {
+  Return code = 0;
+  const json* gpu = gpu_of(device, __func__, code);
+  if (gpu == nullptr) return code;
+  *status = kind == nvml::kPeerByNvlink && gpu->value("nvlink", false) ? nvml::kPeerOk : 5;
+  return nvml::kSuccess;
 }
 Return nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned* count,
                                                nvml::ProcessV2* into) {
-  return give_processes(device, __func__, count, into);
+  return give_processes(device, __func__, "processes", count, into);
 }
 Return nvmlDeviceGetMemoryInfo_v2(Device device, nvml::MemoryV2* into) {
   if (into->version != nvml::kMemoryV2) return nvml::kInvalidArgument;

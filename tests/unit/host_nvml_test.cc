@@ -276,6 +276,44 @@ TEST_F(Nvml, PidsOfAnotherNamespaceAreNotCounted) {
   fs::remove_all(made);
 }
 
+TEST_F(Nvml, ScreensPartsAndLinks) {
+  Json spec = one_gpu();
+  spec["count"] = 2;
+  spec["devices"][0]["graphics"] = {{{"pid", 1}}, {{"pid", 2}}};
+  spec["devices"][0]["values"]["mig"] = 1;
+  spec["devices"].push_back(spec["devices"][0]);
+  spec["devices"][0]["nvlink"] = true;
+  spec["devices"][1].erase("graphics");
+  spec["devices"][1]["values"].erase("mig");
+  use(spec);
+  const auto source = open();
+  const auto gpus = source->read(0, {}, true);
+  EXPECT_EQ(gpus[0].graphics_processes, 2);
+  EXPECT_EQ(gpus[1].graphics_processes, 0);
+  EXPECT_FALSE(source->read(1, {}, false)[0].graphics_processes);
+  const auto devices = source->devices();
+  EXPECT_EQ(devices[0].mig, true);
+  EXPECT_FALSE(devices[1].mig);
+  EXPECT_EQ(devices[0].nvlink_to_all, true);
+  EXPECT_EQ(devices[1].nvlink_to_all, false);
+  use(one_gpu());
+  EXPECT_FALSE(open()->devices()[0].nvlink_to_all);  // there is no other
+}
+
+TEST_F(Nvml, AGpuWhoseHandleIsRefusedIsNamedAndHasNoFigures) {
+  Json spec = one_gpu();
+  spec["devices"].push_back(spec["devices"][0]);
+  spec["devices"][1]["handle"] = 999;
+  spec.erase("count");
+  use(spec);
+  const auto source = open();
+  const auto gpus = source->read(0, {}, true);
+  EXPECT_TRUE(gpus[0].temp_c);
+  EXPECT_FALSE(gpus[1].temp_c);
+  EXPECT_EQ(source->problems(), std::vector<std::string>{"nvml GPU 1: error 999"});
+  EXPECT_EQ(source->devices()[1].pci_address, "");
+}
+
 // NVML's own failure counts beside a card of another kind.
 TEST_F(Nvml, EachKindKeepsItsReason) {
   use({{"init", 9}});
