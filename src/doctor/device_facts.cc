@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <set>
 
@@ -12,6 +13,7 @@
 #include "base/subprocess.h"
 #include "base/text.h"
 #include "doctor/facts.h"
+#include "host/gpu_processes.h"
 #include "host/kept_file.h"
 #include "host/proc_text.h"
 
@@ -22,7 +24,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::size_t kMostDevices = 4096, kMostGpus = 64, kMostLogBytes = std::size_t{16} << 20;
-constexpr double kIntegratedBytes = 4e9;  // an APU's carve-out is smaller, a training card's larger
 
 std::string hex_id(const fs::path& file) {
   std::string text = lower(read_small(file).value_or(""));
@@ -128,6 +129,11 @@ PciGpu pci_gpu(const HostRoot& root, const std::string& address, const std::stri
   gpu.asleep = read_small(folder / "power/runtime_status").value_or("") == "suspended";
   read_above(root, gpu);
   gpu.largest_bar_bytes = largest_bar(folder);
+  for (int bar = 0; bar < 6; ++bar) {
+    std::error_code error;
+    const std::string file = "resource" + std::to_string(bar) + "_resize";
+    gpu.bar_resizable = gpu.bar_resizable || fs::exists(folder / file, error);
+  }
   gpu.aer_corrected = aer_total(folder / "aer_dev_correctable", "TOTAL_ERR_COR");
   const auto fatal = aer_total(folder / "aer_dev_fatal", "TOTAL_ERR_FATAL");
   const auto nonfatal = aer_total(folder / "aer_dev_nonfatal", "TOTAL_ERR_NONFATAL");
@@ -139,13 +145,23 @@ PciGpu pci_gpu(const HostRoot& root, const std::string& address, const std::stri
   return gpu;
 }
 
-/// Not a card that anybody trains on: a chip on the root bus (Intel's graphics), an APU.
-bool integrated(const HostRoot& root, const PciGpu& gpu) {
-  if (gpu.vendor == "nvidia") return false;
-  if (gpu.address.find(":00:") == 4) return true;
-  const auto memory =
-      read_number(root / "sys/bus/pci/devices" / gpu.address / "mem_info_vram_total");
-  return gpu.vendor == "amd" && memory && *memory < kIntegratedBytes;
+/// Graphics of the processor: not a card that anybody trains on. Intel's devices of bus 0 are the
+/// processor's own; old AMD processors have it at 00:01.0. Newer ones put it behind an internal
+/// bridge that looks like a card's slot, but there it is one function of a device whose others
+/// (security processor, USB) bear the processor's vendor 1022, while all of a card's bear 1002.
+/// This needs neither a driver nor a guess at the size of a carve-out. Accelerators (class 1200:
+/// MI300A) share a chip with a processor and are no graphics.
+bool integrated(const HostRoot& root, const std::string& address) {
+  const auto devices = root / "sys/bus/pci/devices";
+  const std::string vendor = vendor_of(hex_id(devices / address / "vendor"));
+  if (vendor == "intel") return address.starts_with("0000:00:");
+  if (vendor != "amd" || hex_id(devices / address / "class").starts_with("1200")) return false;
+  if (address == "0000:00:01.0") return true;
+  for (int function = 1; function < 8; ++function) {
+    const std::string other = address.substr(0, address.size() - 1) + std::to_string(function);
+    if (hex_id(devices / other / "vendor") == "1022") return true;
+  }
+  return false;
 }
 
 void read_bus(const HostRoot& root, DeviceFacts& into) {
@@ -159,8 +175,10 @@ void read_bus(const HostRoot& root, DeviceFacts& into) {
       continue;
     const std::string vendor = vendor_of(hex_id(devices / address / "vendor"));
     if (vendor.empty() || into.pci.size() >= kMostGpus) continue;  // a server's or a guest's screen
-    PciGpu gpu = pci_gpu(root, address, vendor);
-    if (!integrated(root, gpu)) into.pci.push_back(std::move(gpu));
+    // a virtual function is a part of a card, which is here itself; a guest sees it as a card
+    std::error_code error;
+    if (fs::is_symlink(devices / address / "physfn", error)) continue;
+    if (!integrated(root, address)) into.pci.push_back(pci_gpu(root, address, vendor));
   }
   for (const auto& drive : drives) {
     const auto hops = pci_hops(root, drive);
@@ -189,37 +207,70 @@ void read_nvidia_files(const HostRoot& root, DeviceFacts& into) {
   into.nvidia_libraries.assign(versions.begin(), versions.end());
 }
 
-void look_at_node(const HostRoot& root, const std::string& path, DeviceFacts& into) {
-  const auto file = root / path;
-  std::error_code error;
-  if (!fs::exists(file, error)) {
-    into.nodes_missing.push_back("/" + path);
-  } else if (::access(file.c_str(), R_OK | W_OK) != 0) {
-    into.nodes_denied.push_back("/" + path);
-  }
+enum class Node { good, missing, denied, withheld };
+
+/// access(2) asks the control group's device rules too (inode_permission of the kernel), and those
+/// refuse with EPERM, where the file's own mode refuses with EACCES. Nothing is opened: that would
+/// wake a card, or wait for one that hangs.
+Node look_at_node(const HostRoot& root, const std::string& path) {
+  if (::access((root / path).c_str(), R_OK | W_OK) == 0) return Node::good;
+  if (errno == ENOENT || errno == ENOTDIR) return Node::missing;
+  return errno == EPERM ? Node::withheld : Node::denied;
 }
 
-/// The device files that a CUDA or ROCm program opens, for the cards that have a driver.
-void read_nodes(const HostRoot& root, DeviceFacts& into) {
-  const auto count = [&](std::string_view driver) {
-    return std::count_if(into.pci.begin(), into.pci.end(),
-                         [&](const PciGpu& gpu) { return gpu.driver == driver; });
-  };
-  if (const auto cards = count("nvidia"); cards > 0) {
-    look_at_node(root, "dev/nvidiactl", into);
-    look_at_node(root, "dev/nvidia-uvm", into);
-    // minor numbers need not start at 0, so the files are counted
-    std::ptrdiff_t nodes = 0;
-    for (const auto& name : list_folder(root / "dev", 65536)) {
-      if (name.size() <= 6 || !name.starts_with("nvidia") || name[6] < '0' || name[6] > '9')
-        continue;
-      ++nodes;
-      look_at_node(root, "dev/" + name, into);
-    }
-    if (nodes < cards)
-      into.nodes_missing.push_back(std::to_string(cards - nodes) + " of /dev/nvidia0 …");
+void want_node(const HostRoot& root, const std::string& path, DeviceFacts& into) {
+  const Node node = look_at_node(root, path);
+  if (node == Node::missing) into.nodes_missing.push_back("/" + path);
+  if (node == Node::denied || node == Node::withheld) into.nodes_denied.push_back("/" + path);
+}
+
+/// /dev/nvidia0 … : minor numbers need not start at 0.
+std::vector<std::string> nvidia_nodes(const HostRoot& root) {
+  std::vector<std::string> nodes;
+  for (const auto& name : list_folder(root / "dev", 65536)) {
+    if (name.size() > 6 && name.starts_with("nvidia") && name[6] >= '0' && name[6] <= '9')
+      nodes.push_back("dev/" + name);
   }
-  if (count("amdgpu") > 0) look_at_node(root, "dev/kfd", into);
+  return nodes;
+}
+
+/// The file of a card that NVIDIA's driver drives, by the minor number that it tells; nothing where
+/// it tells of other cards only (a container's runtime hides those that it does not give) or none.
+std::optional<std::string> nvidia_node(const HostRoot& root, const std::string& address) {
+  constexpr std::string_view kMinor = "Device Minor:";
+  const auto text = read_small(root / "proc/driver/nvidia/gpus" / address / "information");
+  const auto at = text ? text->find(kMinor) : std::string::npos;
+  if (at == std::string::npos) return std::nullopt;
+  const std::string_view rest = std::string_view(*text).substr(at + kMinor.size());
+  return "dev/nvidia" + std::string(trim(rest.substr(0, rest.find('\n'))));
+}
+
+/// Cards that the bus shows, as it shows them to every container, and that this container or job
+/// may not open. NVIDIA's: among those that NVML does not list, where it answers at all.
+void find_withheld(const HostRoot& root, DeviceFacts& into) {
+  std::set<std::string> listed;
+  for (const auto& gpu : into.driver) listed.insert(gpu.device.pci_address);
+  const bool told = !list_folder(root / "proc/driver/nvidia/gpus", kMostGpus).empty();
+  const auto nodes = nvidia_nodes(root);
+  const auto open = std::count_if(nodes.begin(), nodes.end(), [&](const std::string& node) {
+    return look_at_node(root, node) == Node::good;
+  });
+  const auto cards = std::count_if(into.pci.begin(), into.pci.end(),
+                                   [](const PciGpu& gpu) { return gpu.driver == "nvidia"; });
+  const bool screens = !list_folder(root / "dev/dri", 256).empty();
+  for (PciGpu& gpu : into.pci) {
+    if (gpu.driver == "nvidia" && nvml_answered(into) && !listed.contains(gpu.address)) {
+      const auto node = nvidia_node(root, gpu.address);
+      // without a minor number the files are counted
+      gpu.withheld = node ? look_at_node(root, *node) != Node::good : told || open < cards;
+    } else if (screens && (gpu.driver == "amdgpu" || gpu.driver == "xe" || gpu.driver == "i915")) {
+      for (const auto& name : list_folder(root / "sys/bus/pci/devices" / gpu.address / "drm", 64)) {
+        if (!name.starts_with("renderD")) continue;
+        const Node node = look_at_node(root, "dev/dri/" + name);
+        gpu.withheld = node == Node::missing || node == Node::withheld;
+      }
+    }
+  }
 }
 
 void read_leases(const HostRoot& root, DeviceFacts& into) {
@@ -282,12 +333,50 @@ DeviceFacts read_devices(const HostRoot& root) {
   DeviceFacts facts;
   read_bus(root, facts);
   read_nvidia_files(root, facts);
-  read_nodes(root, facts);
   read_leases(root, facts);
+  if (const auto served = kfd_gpus(root)) {
+    facts.kfd.emplace();
+    for (const auto& gpu : *served) facts.kfd->push_back(clean_text(gpu.address, 32));
+  }
   const auto log = kernel_log(root, facts.kernel_log_from);
   facts.kernel_log_readable = log.has_value();
   if (log) read_kernel_log(*log, facts);
   return facts;
+}
+
+bool nvml_answered(const DeviceFacts& facts) {
+  return std::any_of(facts.driver.begin(), facts.driver.end(),
+                     [](const DriverGpu& gpu) { return gpu.device.vendor == "nvidia"; }) ||
+         std::any_of(facts.problems.begin(), facts.problems.end(),
+                     [](const std::string& text) { return text.starts_with("nvml GPU "); }) ||
+         std::find(facts.why_no_driver.begin(), facts.why_no_driver.end(), "nvml: no GPU") !=
+             facts.why_no_driver.end();
+}
+
+void read_nodes(const HostRoot& root, DeviceFacts& into) {
+  find_withheld(root, into);
+  std::erase_if(into.driver, [&](const DriverGpu& gpu) {  // sysfs tells of everybody's
+    return std::any_of(into.pci.begin(), into.pci.end(), [&](const PciGpu& card) {
+      return card.withheld && card.address == gpu.device.pci_address;
+    });
+  });
+  const auto has = [&](std::string_view driver) {
+    return std::any_of(into.pci.begin(), into.pci.end(),
+                       [&](const PciGpu& gpu) { return gpu.driver == driver && !gpu.withheld; });
+  };
+  if (has("nvidia")) {
+    want_node(root, "dev/nvidiactl", into);
+    into.uvm_missing = look_at_node(root, "dev/nvidia-uvm") == Node::missing;
+    if (!into.uvm_missing) want_node(root, "dev/nvidia-uvm", into);
+    if (nvml_answered(into)) return;  // it opened the files of the cards that it lists
+    const auto nodes = nvidia_nodes(root);
+    if (nodes.empty()) into.nodes_missing.push_back("/dev/nvidia0 …");
+    for (const auto& node : nodes) {
+      if (look_at_node(root, node) == Node::denied) into.nodes_denied.push_back("/" + node);
+    }
+  } else if (has("amdgpu")) {  // beside NVIDIA's cards an AMD card is a screen's
+    want_node(root, "dev/kfd", into);
+  }
 }
 
 void ask_drivers(const HostRoot& root, DeviceFacts& into) {
@@ -297,8 +386,12 @@ void ask_drivers(const HostRoot& root, DeviceFacts& into) {
     const auto samples = source->read(0, {}, true);
     for (auto& problem : source->problems()) into.problems.push_back(std::move(problem));
     for (const GpuDevice& device : devices) {
+      // one whose handle the driver refused is among the problems
+      if (device.pci_address.empty() && device.uuid.empty() && device.name.empty()) continue;
+      if (integrated(root, device.pci_address)) continue;
       DriverGpu gpu;
       gpu.device = device;
+      gpu.hops = pci_hops(root, device.pci_address);
       for (const GpuSample& sample : samples) {
         if (sample.gpu == device.gpu) gpu.sample = sample;
       }
@@ -306,6 +399,7 @@ void ask_drivers(const HostRoot& root, DeviceFacts& into) {
     }
   }
   into.driver_answer_s = monotonic_s() - start;
+  read_nodes(root, into);
 }
 
 }  // namespace rigwise::doctor

@@ -146,34 +146,28 @@ class Ladder {
     know_host();
     if (std::exchange(devices_known_, true)) return;
     DeviceFacts& devices = facts_.devices;
-    const auto bus =
-        run_in_child([&] { return to_json(read_devices(options_.root)); }, kFilesLimit);
-    if (!bus || !from_json(*bus, devices)) {
-      devices.driver_hung = true;
-      devices.problems.push_back(
-          "reading the PCI bus: " +
-          (bus ? std::string("no sense in the answer") : bus.error().message));
+    if (!take(run_in_child([&] { return to_json(read_devices(options_.root)); }, kFilesLimit),
+              "reading the PCI bus"))
       return;
-    }
-    const auto drivers = run_in_child(
-        [&] {
-          DeviceFacts asked;
-          ask_drivers(options_.root, asked);
-          return to_json(asked);
-        },
-        kDriverLimit);
-    DeviceFacts asked;
-    if (!drivers || !from_json(*drivers, asked)) {
-      devices.driver_hung = true;
-      devices.problems.push_back(
-          "asking the drivers: " +
-          (drivers ? std::string("no sense in the answer") : drivers.error().message));
-      return;
-    }
-    devices.driver = std::move(asked.driver);
-    devices.why_no_driver = std::move(asked.why_no_driver);
-    devices.problems = std::move(asked.problems);
-    devices.driver_answer_s = asked.driver_answer_s;
+    take(run_in_child(
+             [&] {
+               DeviceFacts asked = devices;
+               ask_drivers(options_.root, asked);
+               return to_json(asked);
+             },
+             kDriverLimit),
+         "asking the drivers");
+  }
+
+  /// Only a time limit means that a driver hangs; a crash or an answer without sense is told as
+  /// what it is.
+  bool take(const Result<std::string>& answer, const std::string& doing) {
+    DeviceFacts& devices = facts_.devices;
+    if (answer && from_json(*answer, devices)) return true;
+    devices.driver_hung = !answer && answer.error().code == Errc::unavailable;
+    devices.driver_trouble =
+        doing + ": " + (answer ? std::string("no sense in the answer") : answer.error().message);
+    return false;
   }
 
   void know_framework() {

@@ -39,16 +39,19 @@ struct PciGpu {
   std::string iommu_type;                     // "DMA", "DMA-FQ", "identity"; "" = no IOMMU
   std::optional<bool> acs_redirects;          // of any port above it; absent: needs root
   std::optional<double> largest_bar_bytes;
+  bool bar_resizable = false;  // card and kernel offer to resize one
   std::optional<double> aer_corrected, aer_uncorrected;
   Strings nvme_beside = {};  // drives behind the same port of the root
   bool answers = true;       // false: its configuration reads as all ones
   bool asleep = false;       // runtime suspended
+  bool withheld = false;     // its device file is not given to this container or job
 };
 
-/// A GPU as its driver describes it, and one reading.
+/// A GPU as its driver describes it, one reading, and its links as they were right after it.
 struct DriverGpu {
   GpuDevice device = {};
   GpuSample sample = {};
+  std::vector<PciHop> hops = {};
 };
 
 struct XidLine {
@@ -59,13 +62,17 @@ struct XidLine {
 struct DeviceFacts {
   std::vector<PciGpu> pci = {};
   std::vector<DriverGpu> driver = {};
-  Strings why_no_driver = {}, problems = {};
-  bool driver_hung = false;  // the probe that asks it did not come back
+  Strings why_no_driver = {};  // of each kind of driver that lists no GPU: "nvml: …", "amdgpu: …"
+  Strings problems = {};       // "nvml GPU 1: …": what a driver says of one GPU
+  bool driver_hung = false;    // the probe that asks it did not come back in its time
+  std::string driver_trouble;  // how that probe ended badly, in words; or why it counts as hung
   double driver_answer_s = 0;
   bool nouveau = false;
   std::optional<std::string> nvidia_module;  // version of the loaded kernel module
   Strings nvidia_libraries = {};             // versions of libnvidia-ml on disk
+  std::optional<Strings> kfd = {};           // addresses of the GPUs that ROCm's driver serves
   Strings nodes_missing = {}, nodes_denied = {};
+  bool uvm_missing = false;  // /dev/nvidia-uvm: the first CUDA program makes it
   bool kernel_log_readable = false;
   std::string kernel_log_from;  // or why it cannot be read
   std::vector<XidLine> xids = {};
@@ -202,10 +209,16 @@ Status from_json(std::string_view text, RankWord& into);
 // a driver: call from run_in_child.
 
 HostFacts read_host(const HostRoot& root);
-/// The PCI bus, kernel log, device nodes: no driver library is touched.
+/// The PCI bus and the kernel's log: no driver library is touched.
 DeviceFacts read_devices(const HostRoot& root);
-/// Adds what the drivers say of their GPUs. `into` keeps what is there already.
+/// Adds what the drivers say of their GPUs, and the device nodes.
 void ask_drivers(const HostRoot& root, DeviceFacts& into);
+/// The files in /dev, for the cards on the bus and those that the drivers list; cards that are not
+/// given to this process leave `driver`. After the drivers: asking makes files that a fresh boot
+/// lacks.
+void read_nodes(const HostRoot& root, DeviceFacts& into);
+/// NVML could be asked: it lists GPUs, or says that there is none for this process.
+bool nvml_answered(const DeviceFacts& facts);
 /// Lines of a kernel log that speak of GPUs and links.
 void read_kernel_log(std::string_view text, DeviceFacts& into);
 /// Ports among `wanted` that somebody listens on, by /proc/net/tcp and tcp6.

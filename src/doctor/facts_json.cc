@@ -36,6 +36,7 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, PciGpu> 
   v("acs_redirects", x.acs_redirects), v("largest_bar_bytes", x.largest_bar_bytes);
   v("aer_corrected", x.aer_corrected), v("aer_uncorrected", x.aer_uncorrected);
   v("nvme_beside", x.nvme_beside), v("answers", x.answers), v("asleep", x.asleep);
+  v("bar_resizable", x.bar_resizable), v("withheld", x.withheld);
 }
 
 template <class V, class T>
@@ -45,11 +46,14 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, DriverGp
   v("vendor", d.vendor), v("total_bytes", d.total_bytes), v("slowdown_c", d.slowdown_c);
   v("power_limit_w", d.power_limit_w), v("power_limit_max_w", d.power_limit_max_w);
   v("pcie_gen_max", d.pcie_gen_max), v("pcie_width_max", d.pcie_width_max);
+  v("mig", d.mig), v("nvlink_to_all", d.nvlink_to_all);
   auto& s = x.sample;
   v("util_frac", s.util_frac), v("used_bytes", s.used_bytes), v("temp_c", s.temp_c);
   v("power_w", s.power_w), v("throttle_reasons", s.throttle_reasons), v("fan_frac", s.fan_frac);
   v("pcie_gen", s.pcie_gen), v("pcie_width", s.pcie_width);
-  v("processes", s.other_processes);
+  v("processes", s.other_processes), v("graphics_processes", s.graphics_processes);
+  v("sm_clock_mhz", s.sm_clock_mhz), v("sm_clock_max_mhz", s.sm_clock_max_mhz);
+  v("hops", x.hops);
 }
 
 template <class V, class T>
@@ -61,9 +65,11 @@ template <class V, class T>
 void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, DeviceFacts> {
   v("pci", x.pci), v("driver", x.driver), v("why_no_driver", x.why_no_driver);
   v("problems", x.problems), v("driver_hung", x.driver_hung);
+  v("driver_trouble", x.driver_trouble);
   v("driver_answer_s", x.driver_answer_s), v("nouveau", x.nouveau);
   v("nvidia_module", x.nvidia_module), v("nvidia_libraries", x.nvidia_libraries);
   v("nodes_missing", x.nodes_missing), v("nodes_denied", x.nodes_denied);
+  v("uvm_missing", x.uvm_missing), v("kfd", x.kfd);
   v("kernel_log_readable", x.kernel_log_readable), v("kernel_log_from", x.kernel_log_from);
   v("xids", x.xids), v("downtrained", x.downtrained), v("leased", x.leased);
 }

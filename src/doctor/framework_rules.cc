@@ -95,53 +95,102 @@ void judge_arches(const FrameworkFacts& framework, Judge& judge) {
   if (good) judge.pass("torch-arch-missing", "code for every card");
 }
 
+/// The GPUs that a build of torch could use: those of its vendor, as bus and drivers show them.
+struct Expected {
+  std::string vendor;  // "" for a build for the CPU: any that another build would use
+  std::size_t usable = 0, listed = 0;
+  bool others = false;  // GPUs that this build is not for
+  bool mig = false;
+};
+Expected expected_of(const DoctorFacts& facts) {
+  Expected out;
+  const FrameworkFacts& framework = facts.framework;
+  if (!framework.cuda.empty()) out.vendor = "nvidia";
+  if (!framework.hip.empty()) out.vendor = "amd";
+  const Strings served = facts.devices.kfd.value_or(Strings{});
+  const auto fits = [&](const std::string& vendor, const std::string& address) {
+    if (!out.vendor.empty()) return vendor == out.vendor;
+    return vendor == "nvidia" ||  // AMD's: many a screen's card is none of ROCm's
+           (vendor == "amd" && std::find(served.begin(), served.end(), address) != served.end());
+  };
+  for (const PciGpu* gpu : usable_gpus(facts.devices)) {
+    const bool fit = fits(gpu->vendor, gpu->address);
+    out.usable += fit ? 1 : 0;
+    out.others = out.others || !fit;
+  }
+  for (const DriverGpu& gpu : facts.devices.driver) {
+    out.listed += fits(gpu.device.vendor, gpu.device.pci_address) ? 1 : 0;
+    out.mig = out.mig || gpu.device.mig.value_or(false);
+  }
+  return out;
+}
+
+/// CUDA error 802: on boards whose GPUs are joined by NVSwitch nothing runs before the fabric does.
+bool fabric_waits(const FrameworkFacts& framework) {
+  return framework.gpu_error.find("Error 802") != std::string::npos ||
+         framework.gpu_error.find("system not yet initialized") != std::string::npos;
+}
+
+void judge_count(const DoctorFacts& facts, const Expected& expected, Judge& judge) {
+  const auto seen = static_cast<std::size_t>(*facts.framework.gpus);
+  const bool filtered = facts.host.variables.contains("CUDA_VISIBLE_DEVICES") ||
+                        facts.host.variables.contains("HIP_VISIBLE_DEVICES") ||
+                        facts.host.variables.contains("ROCR_VISIBLE_DEVICES");
+  if (expected.listed == 0) {
+    judge.not_judged("torch-count-differs", "the drivers were not asked, or list none");
+  } else if (expected.mig) {
+    judge.not_judged("torch-count-differs",
+                     "MIG splits a card: CUDA shows a process one instance, NVML the whole cards");
+  } else if (filtered && seen <= expected.listed) {
+    judge.pass("torch-count-differs", "a variable chooses among them");
+  } else if (seen < expected.listed) {  // more is no loss: ROCm counts the processor's graphics
+    judge.fail(
+        "torch-count-differs",
+        fmt::format("torch sees {}, the driver lists {}.",
+                    counted(static_cast<std::int64_t>(seen), "GPU", "GPUs"), expected.listed),
+        words("torch.cuda.device_count against the driver's list"),
+        {{"python", facts.framework.python}, {"vendor", expected.vendor}});
+  } else {
+    judge.pass("torch-count-differs", "as many as the driver lists");
+  }
+}
+
 bool judge_devices_of(const DoctorFacts& facts, Judge& judge) {
   const FrameworkFacts& framework = facts.framework;
-  const Names names = {{"python", framework.python}};
-  const auto usable = usable_gpus(facts.devices);
-  const std::size_t listed = facts.devices.driver.size();
-  const bool none = usable.empty() && listed == 0;
-  const bool cpu_build = framework.cuda.empty() && framework.hip.empty();
+  const Expected expected = expected_of(facts);
+  const Names names = {{"python", framework.python}, {"vendor", expected.vendor}};
+  const bool none = expected.usable == 0 && expected.listed == 0;
   if (none && framework.gpus.value_or(0) == 0) {
     for (const char* code :
-         {"torch-without-gpu", "torch-sees-no-gpu", "torch-count-differs", "torch-arch-missing"})
-      judge.skip(code, "no GPU on this host");
+         {"torch-without-gpu", "torch-sees-no-gpu", "torch-count-differs", "torch-arch-missing"}) {
+      if (expected.others)
+        judge.not_judged(code, "torch " + framework.torch + " is not built for this host's GPUs");
+      else
+        judge.skip(code, "no GPU on this host");
+    }
     return false;
   }
-  if (cpu_build && !none) {
-    judge.fail("torch-without-gpu",
-               fmt::format("torch {} is built for the CPU, and the host has {}.", framework.torch,
-                           counted(static_cast<std::int64_t>(std::max(usable.size(), listed)),
-                                   "GPU", "GPUs")),
-               words("torch.version.cuda and hip are None"), names);
+  if (expected.vendor.empty() && !none) {
+    judge.fail(
+        "torch-without-gpu",
+        fmt::format("torch {} is built for the CPU, and the host has {}.", framework.torch,
+                    counted(static_cast<std::int64_t>(std::max(expected.usable, expected.listed)),
+                            "GPU", "GPUs")),
+        words("torch.version.cuda and hip are None"), names);
     return false;
   }
   judge.pass("torch-without-gpu", framework.hip.empty() ? "built for CUDA " + framework.cuda
                                                         : "built for ROCm " + framework.hip);
   if (framework.gpus.value_or(0) == 0) {
     judge.fail(
-        "torch-sees-no-gpu",
+        fabric_waits(framework) ? "fabric-manager-stopped" : "torch-sees-no-gpu",
         "torch sees no GPU: " + (framework.gpu_error.empty() ? std::string("it does not say why")
                                                              : framework.gpu_error),
         words(framework.gpu_error), names);
     return false;
   }
   judge.pass("torch-sees-no-gpu", counted(*framework.gpus, "GPU", "GPUs") + " seen");
-  const bool filtered = facts.host.variables.contains("CUDA_VISIBLE_DEVICES") ||
-                        facts.host.variables.contains("HIP_VISIBLE_DEVICES") ||
-                        facts.host.variables.contains("ROCR_VISIBLE_DEVICES");
-  if (listed == 0) {
-    judge.not_judged("torch-count-differs", "the drivers were not asked, or list none");
-  } else if (filtered && static_cast<std::size_t>(*framework.gpus) <= listed) {
-    judge.pass("torch-count-differs", "a variable chooses among them");
-  } else if (static_cast<std::size_t>(*framework.gpus) != listed) {
-    judge.fail("torch-count-differs",
-               fmt::format("torch sees {}, the driver lists {}.",
-                           counted(*framework.gpus, "GPU", "GPUs"), listed),
-               words("torch.cuda.device_count against NVML"), names);
-  } else {
-    judge.pass("torch-count-differs", "as many as the driver lists");
-  }
+  judge_count(facts, expected, judge);
   judge_arches(framework, judge);
   return true;
 }
@@ -153,7 +202,10 @@ void judge_work(const DoctorFacts& facts, Judge& judge) {
       if (!bad(work)) continue;
       good = false;
       judge.fail(code, claim(work), words(work.trouble.empty() ? work.last_step : work.trouble),
-                 {{"python", facts.framework.python}, {"gpu", std::to_string(work.index)}});
+                 {{"python", facts.framework.python},
+                  {"gpu", std::to_string(work.index)},
+                  {"bdf", work.pci.empty() ? "PCI-ADDRESS" : work.pci},
+                  {"vendor", facts.framework.hip.empty() ? "nvidia" : "amd"}});
     }
     if (good) judge.pass(code, passed);
   };
@@ -291,7 +343,8 @@ void judge_framework(const DoctorFacts& facts, Judge& judge) {
     else
       judge.fail("peer-access-missing",
                  "No peer access between GPUs " + join(framework.no_peer, ", ") + ".",
-                 words("torch.cuda.can_device_access_peer"));
+                 words("torch.cuda.can_device_access_peer"),
+                 {{"vendor", framework.hip.empty() ? "nvidia" : "amd"}});
   }
   judge_libraries(framework, judge);
   judge_extensions(framework, judge);

@@ -52,7 +52,7 @@ std::vector<Evidence> words(std::string what);
 /// "GeForce RTX 3090 at 0000:06:00.0".
 std::string card_words(const PciGpu& gpu);
 
-/// Cards that a run could use: a driver is bound to them.
+/// Cards that a run could use: a driver is bound to them, and they are given to this process.
 std::vector<const PciGpu*> usable_gpus(const DeviceFacts& facts);
 /// "GPU 1 (RTX 3090, 0000:06:00.0)".
 std::string gpu_words(const DriverGpu& gpu);

@@ -80,6 +80,12 @@ class Doctor(unittest.TestCase):
         self.assertIn("driver-hung", self.failed(report))
         self.assertEqual(self.states(report)["ready"], "skipped")
 
+    def test_a_driver_that_crashes_is_no_hang(self):
+        code, report = self.report(**self.fake_nvml(crash="nvmlDeviceGetTemperature"))
+        self.assertEqual(code, 0)  # a warning
+        self.assertIn("signal 6", self.failed(report)["driver-fails"]["claim"])
+        self.assertNotIn("driver-hung", self.failed(report))
+
     def test_a_lost_card_and_a_healthy_one(self):
         code, report = self.report("--only", "devices", **self.fake_nvml(device={"lost_at_s": 0}))
         self.assertEqual(code, 4)

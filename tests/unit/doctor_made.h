@@ -93,6 +93,36 @@ class MadeMachine {
     put(at + "/aer_dev_fatal", "TOTAL_ERR_FATAL 0\n");
     put(at + "/aer_dev_nonfatal", "TOTAL_ERR_NONFATAL 0\n");
   }
+  /// The same card as AMD's, served by ROCm's driver.
+  void amd_card(const std::string& port, const std::string& address, int node) {
+    const std::string at = "sys/devices/pci0000:00/" + port + "/" + address;
+    card(port, address);
+    device(at, address, "0x030000", "0x1002", "0x744c");
+    link(at + "/driver", "../../../../bus/pci/drivers/amdgpu");
+    screen(at, node);
+    put("dev/dri/renderD" + std::to_string(128 + node), "");
+    put(at + "/drm/renderD" + std::to_string(128 + node) + "/dev", "226:128\n");
+    const std::string served = "sys/class/kfd/kfd/topology/nodes/" + std::to_string(node);
+    const int bus = std::stoi(address.substr(5, 2), nullptr, 16);
+    put(served + "/gpu_id", std::to_string(1000 + node) + "\n");
+    put(served + "/properties", "cpu_cores_count 0\nsimd_count 192\nlocation_id " +
+                                    std::to_string(bus * 256) + "\ndomain 0\n");
+    put("dev/kfd", "");
+  }
+  /// Graphics of an AMD processor: behind a bridge like a card, with 4 GiB of the host's memory.
+  void integrated(const std::string& driver) {
+    const std::string above = "sys/devices/pci0000:00/0000:00:08.1", at = above + "/0000:10:00.";
+    device(above, "0000:00:08.1", "0x060400", "0x1022", "0x14dd");
+    device(at + "0", "0000:10:00.0", "0x030000", "0x1002", "0x164e");
+    device(at + "2", "0000:10:00.2", "0x108000", "0x1022", "0x1649");
+    if (driver.empty()) return;
+    link(at + "0/driver", "../../../../bus/pci/drivers/" + driver);
+    screen(at + "0", 7);
+    put(at + "0/mem_info_vram_total", "4294967296\n");
+  }
+  void screen(const std::string& folder, int number) {
+    link("sys/class/drm/card" + std::to_string(number) + "/device", "../../../../" + folder);
+  }
   void device(const std::string& folder, const std::string& address, const std::string& type,
               const std::string& vendor, const std::string& id) {
     put(folder + "/class", type + "\n");
@@ -145,6 +175,9 @@ inline DriverGpu made_gpu(int number, const std::string& address) {
   gpu.sample.fan_frac = 0.3;
   gpu.sample.throttle_reasons = 1;
   gpu.sample.other_processes = 0;
+  gpu.sample.graphics_processes = 0;
+  gpu.sample.sm_clock_mhz = 210;
+  gpu.sample.sm_clock_max_mhz = 1695;
   return gpu;
 }
 
@@ -155,6 +188,9 @@ inline DoctorFacts well(const MadeMachine& machine) {
   facts.host.clock_synced = true;
   facts.devices = read_devices(machine.root());
   facts.devices.driver = {made_gpu(0, "0000:01:00.0"), made_gpu(1, "0000:02:00.0")};
+  for (auto& gpu : facts.devices.driver)
+    gpu.hops = pci_hops(machine.root(), gpu.device.pci_address);
+  read_nodes(machine.root(), facts.devices);
   FrameworkFacts& framework = facts.framework;
   framework.python = "/venv/bin/python";
   framework.python_how = "--python";

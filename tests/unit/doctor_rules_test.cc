@@ -53,6 +53,14 @@ std::set<std::string> failed_codes(const std::vector<Check>& checks) {
 
 const std::string kCard = MadeMachine::card_folder(0);
 
+/// Somebody's job keeps the first card busy.
+void work(DoctorFacts& facts) {
+  GpuSample& sample = facts.devices.driver[0].sample;
+  sample.util_frac = 0.9;
+  sample.other_processes = 1;
+  sample.sm_clock_mhz = 1600;
+}
+
 std::vector<Case> host_cases() {
   return {
       {"shm-small", [](M m) { m.shared_memory("65536k"); }},
@@ -81,6 +89,13 @@ std::vector<Case> device_cases() {
        {},
        [](F f) {
          f.devices.driver_hung = true;
+         f.devices.driver_trouble = "asking the drivers: no answer within 15000 ms";
+         f.devices.driver.clear();
+       }},
+      {"driver-fails",
+       {},
+       [](F f) {
+         f.devices.driver_trouble = "asking the drivers: ended by signal 11";
          f.devices.driver.clear();
        }},
       {"driver-library-missing",
@@ -93,6 +108,10 @@ std::vector<Case> device_cases() {
        [](M m) {
          m.take("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.550.54.14");
          m.put("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.570.86.10", "");
+       },
+       [](F f) {
+         f.devices.driver.clear();
+         f.devices.why_no_driver = {"nvml: driver and library versions differ (a reboot is due)"};
        }},
       {"gpu-count-differs", {}, [](F f) { f.devices.driver.pop_back(); }},
       {"gpu-lost",
@@ -101,7 +120,8 @@ std::vector<Case> device_cases() {
          f.devices.problems = {
              "nvml GPU 1: the GPU is lost (it fell off the bus or needs a reset)"};
        }},
-      {"device-nodes-missing", [](M m) { m.take("dev/nvidia-uvm"); }},
+      {"device-nodes-missing", [](M m) { m.take("dev/nvidiactl"); }},
+      {"uvm-node-missing", [](M m) { m.take("dev/nvidia-uvm"); }},
       {"device-nodes-denied", {}, [](F f) { f.devices.nodes_denied = {"/dev/nvidia0"}; }},
       {"visible-devices-bad",
        [](M m) { m.put("proc/self/environ", std::string("CUDA_VISIBLE_DEVICES=0,5\0", 25)); }},
@@ -133,10 +153,8 @@ std::vector<Case> device_cases() {
          f.devices.driver[0].sample.fan_frac = 0;
        }},
       {"gpu-slowed", {}, [](F f) { f.devices.driver[0].sample.throttle_reasons = 0x80; }},
-      {"link-narrow", [](M m) { m.put(kCard + "/current_link_width", "4\n"); },
-       [](F f) { f.devices.driver[0].sample.util_frac = 0.9; }},
-      {"link-slow", [](M m) { m.put(kCard + "/current_link_speed", "2.5 GT/s PCIe\n"); },
-       [](F f) { f.devices.driver[0].sample.util_frac = 0.9; }},
+      {"link-narrow", [](M m) { m.put(kCard + "/current_link_width", "4\n"); }, work},
+      {"link-slow", [](M m) { m.put(kCard + "/current_link_speed", "2.5 GT/s PCIe\n"); }, work},
       {"slot-narrow",
        [](M m) { m.put("sys/devices/pci0000:00/0000:00:01.1/max_link_width", "4\n"); }},
       {"chipset-lanes",
@@ -156,6 +174,7 @@ std::vector<Case> device_cases() {
       {"rebar-off",
        [](M m) {
          m.put(kCard + "/resource", "0x0000007000000000 0x000000700fffffff 0x000000000014220c\n");
+         m.put(kCard + "/resource1_resize", "0000000000007fc0\n");
        }},
   };
 }
@@ -205,6 +224,14 @@ std::vector<Case> framework_cases() {
        [](F f) {
          f.framework.gpus = 0;
          f.framework.gpu_error = "RuntimeError: The NVIDIA driver on your system is too old";
+       }},
+      {"fabric-manager-stopped",
+       {},
+       [](F f) {
+         f.framework.gpus = 0;
+         f.framework.gpu_error =
+             "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 802: system not yet "
+             "initialized";
        }},
       {"torch-count-differs", {}, [](F f) { f.framework.gpus = 1; }},
       {"torch-arch-missing",
