@@ -1,6 +1,9 @@
 // Facts of the GPUs: the PCI bus, the drivers, the device nodes and the kernel's log.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/klog.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -273,10 +276,30 @@ void find_withheld(const HostRoot& root, DeviceFacts& into) {
   }
 }
 
+/// Held with flock(2), as by flock(1) of a shell? Only the kernel's list shows that without taking
+/// the lock for a moment, in which its holder-to-be would be refused.
+bool is_flocked(const HostRoot& root, const fs::path& file) {
+  struct stat status = {};
+  const auto text = read_file(root / "proc/locks", 4 << 20);
+  if (!text || ::stat(file.c_str(), &status) != 0) return false;
+  // "1: FLOCK  ADVISORY  WRITE 4127 00:19:1723 0 EOF"
+  const std::string place =
+      fmt::format(" {:02x}:{:02x}:{} ", major(status.st_dev), minor(status.st_dev), status.st_ino);
+  Lines lines(*text);
+  std::string_view line;
+  while (lines.next(line)) {
+    if (line.find(" FLOCK ") != std::string_view::npos &&
+        line.find(place) != std::string_view::npos)
+      return true;
+  }
+  return false;
+}
+
 void read_leases(const HostRoot& root, DeviceFacts& into) {
   const auto folder = root / "run/rigwise";
   for (const auto& name : list_folder(folder, 256)) {
-    if (name.starts_with("gpu-") && name.ends_with(".lock") && is_locked(folder / name))
+    if (name.starts_with("gpu-") && name.ends_with(".lock") &&
+        (is_locked(folder / name) || is_flocked(root, folder / name)))
       into.leased.push_back(clean_text(name.substr(0, name.size() - 5), 80));
   }
 }

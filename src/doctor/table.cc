@@ -134,7 +134,7 @@ std::vector<DoctorRule> state_rules() {
        "fuser -v /dev/nvidia*", "nvidia-smi shows the memory free", "own rule"},
       {"gpu-leased", devices, kWarning, "somebody holds the GPU's lease",
        "wait for its holder, or take another GPU", "cat /run/rigwise/*.lock; lslocks",
-       "the lock is free", "flock on /run/rigwise/gpu-UUID.lock"},
+       "the lock is free", "a lock, flock(2) or fcntl(2), on /run/rigwise/gpu-UUID.lock"},
       {"power-limits-differ", devices, kWarning,
        "GPUs of one model have different power limits (5 % or more)",
        "one limit for all: nvidia-smi -pl WATTS (it is lost when the driver reloads)",

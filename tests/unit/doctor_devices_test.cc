@@ -321,5 +321,27 @@ TEST(DoctorDevices, AmdsCardsAreCountedByTheirOwnDriver) {
   EXPECT_EQ(failed(judged(facts)), kNone);
 }
 
+// ---- leases -----------------------------------------------------------------------------------
+
+TEST(DoctorDevices, ALeaseIsSeenBothWaysOfLocking) {
+  MadeMachine machine;
+  machine.put("run/rigwise/gpu-A.lock", "");
+  machine.put("run/rigwise/gpu-B.lock", "");
+  EXPECT_TRUE(read_devices(machine.root()).leased.empty());
+  const auto held = lock_file(machine.root() / "run/rigwise/gpu-A.lock");
+  ASSERT_TRUE(held.ok());
+  EXPECT_EQ(read_devices(machine.root()).leased, Strings{"gpu-A"});
+  const auto file = machine.root() / "run/rigwise/gpu-B.lock";
+  const Fd other(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_EQ(::flock(other.get(), LOCK_EX), 0);
+  const auto locks = read_file("/proc/locks", 1 << 20);
+  struct stat status = {};
+  ASSERT_EQ(::stat(file.c_str(), &status), 0);
+  const std::string inode = ":" + std::to_string(status.st_ino) + " ";
+  if (!locks || !holds(*locks, inode)) GTEST_SKIP() << "this kernel hides its locks";
+  machine.put("proc/locks", *locks);
+  EXPECT_EQ(read_devices(machine.root()).leased, (Strings{"gpu-A", "gpu-B"}));
+}
+
 }  // namespace
 }  // namespace rigwise::doctor
