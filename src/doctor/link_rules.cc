@@ -15,7 +15,15 @@ namespace {
 
 using Names = Judge::Names;
 
-constexpr double kBusy = 0.1;  // a driver's utilisation, at least
+/// Somebody computes on the card and its clock is up: then its link is up as well. A desktop that
+/// draws keeps the utilisation up and the clocks, with the link, down.
+bool works(const DriverGpu& gpu) {
+  constexpr double kBusy = 0.1, kClock = 0.5;  // of the time; of the highest SM clock
+  const GpuSample& sample = gpu.sample;
+  return sample.other_processes.value_or(0) > 0 && sample.util_frac.value_or(0) >= kBusy &&
+         sample.sm_clock_mhz && sample.sm_clock_max_mhz &&
+         *sample.sm_clock_mhz >= kClock * *sample.sm_clock_max_mhz;
+}
 
 /// The two ends of one link tell the same link, each with its own most. A switch is two hops (its
 /// upper and its lower port) with no link between them, so links join hops 0-1, 2-3, ….
@@ -100,30 +108,33 @@ void judge_state(const PciGpu& gpu, const std::vector<PciHop>& hops, const Strin
 bool of_chipset(std::string_view name) {
   const std::string text = lower(name);
   return text.find("chipset") != std::string::npos || text.find(" pch ") != std::string::npos ||
-         text.find("promontory") != std::string::npos;
+         text.find("promontory") != std::string::npos ||
+         text.find("matisse switch") != std::string::npos;  // X570; its lanes end in a GPP bridge
 }
 
 void judge_slot(const PciGpu& gpu, Judge& judge) {
   const Names names = {{"bdf", gpu.address}};
   const std::string where = card_words(gpu);
-  const PciHop* narrowest_port = nullptr;
-  const PciHop* card = gpu.hops.empty() ? nullptr : &gpu.hops.back();
-  for (const auto& hop : gpu.hops) {
-    if (&hop != card && hop.width_max &&
-        (narrowest_port == nullptr || *hop.width_max < *narrowest_port->width_max))
-      narrowest_port = &hop;
+  // Each link by itself: a card with a switch of its own has sixteen lanes behind an edge of eight.
+  const Link* narrow = nullptr;
+  bool known = false;
+  const auto links = links_of(gpu.hops);
+  for (const Link& link : links) {
+    if (!link.upper->width_max || !link.lower->width_max) continue;
+    known = true;
+    if (*link.upper->width_max < *link.lower->width_max) narrow = &link;
   }
-  if (card == nullptr || !card->width_max || narrowest_port == nullptr) {
+  if (!known) {
     judge.not_judged("slot-narrow", gpu.address + ": the bus does not tell its links");
-  } else if (*narrowest_port->width_max < *card->width_max) {
+  } else if (narrow != nullptr) {
     judge.fail("slot-narrow",
-               fmt::format("{} could use x{}; its way to the CPU has x{}.", where, *card->width_max,
-                           *narrowest_port->width_max),
-               {{.file = "/sys/bus/pci/devices/" + narrowest_port->address + "/max_link_width",
-                 .what = hop_text(*narrowest_port)}},
-               {{"bdf", gpu.address}, {"name", narrowest_port->address}});
+               fmt::format("{} could use x{}; its way to the CPU has x{}.", where,
+                           *narrow->lower->width_max, *narrow->upper->width_max),
+               {{.file = "/sys/bus/pci/devices/" + narrow->upper->address + "/max_link_width",
+                 .what = hop_text(*narrow->upper)}},
+               {{"bdf", gpu.address}, {"name", narrow->upper->address}});
   } else {
-    judge.pass("slot-narrow", fmt::format("{}: x{} up to the CPU", gpu.address, *card->width_max));
+    judge.pass("slot-narrow", gpu.address + ": every port as wide as what sits in it");
   }
   const auto named = std::find_if(gpu.hop_names.begin(), gpu.hop_names.end(), of_chipset);
   if (named != gpu.hop_names.end()) {
@@ -149,10 +160,25 @@ void judge_slot(const PciGpu& gpu, Judge& judge) {
   }
 }
 
-void judge_peers(const std::vector<const PciGpu*>& gpus, Judge& judge) {
+void judge_peers(const DeviceFacts& devices, std::vector<const PciGpu*> gpus, Judge& judge) {
+  const auto all = gpus;  // only cards of one vendor talk to each other
+  std::erase_if(gpus, [&](const PciGpu* gpu) {
+    return std::count_if(all.begin(), all.end(),
+                         [&](const PciGpu* other) { return other->vendor == gpu->vendor; }) < 2;
+  });
   if (gpus.size() < 2) {
     judge.skip("iommu-translates", "fewer than two GPUs");
     judge.skip("acs-redirects", "fewer than two GPUs");
+    return;
+  }
+  const bool linked = std::all_of(gpus.begin(), gpus.end(), [&](const PciGpu* gpu) {
+    return std::any_of(devices.driver.begin(), devices.driver.end(), [&](const DriverGpu& one) {
+      return one.device.pci_address == gpu->address && one.device.nvlink_to_all.value_or(false);
+    });
+  });
+  if (linked) {
+    for (const char* code : {"iommu-translates", "acs-redirects"})
+      judge.not_judged(code, "NVLink joins every two GPUs: their traffic does not take the bus");
     return;
   }
   std::string translated, redirected;
@@ -184,6 +210,8 @@ void judge_bar(const PciGpu& gpu, const DoctorFacts& facts, Judge& judge) {
     judge.not_judged("rebar-off", "in a virtual machine the sizes are the guest's");
   } else if (!gpu.largest_bar_bytes) {
     judge.not_judged("rebar-off", gpu.address + ": the bus does not tell its windows");
+  } else if (*gpu.largest_bar_bytes <= kWindow && !gpu.bar_resizable) {
+    judge.not_judged("rebar-off", gpu.address + ": card or kernel offers no resizing");
   } else if (*gpu.largest_bar_bytes <= kWindow) {
     judge.fail(
         "rebar-off",
@@ -210,25 +238,24 @@ void judge_links(const DoctorFacts& facts, Judge& judge, bool load_put_on) {
         judge_state(*gpu, work->loaded_hops, facts.devices.downtrained, judge);
       continue;
     }
-    const auto busy = std::find_if(facts.devices.driver.begin(), facts.devices.driver.end(),
-                                   [&](const DriverGpu& one) {
-                                     return one.device.pci_address == gpu->address &&
-                                            one.sample.util_frac.value_or(0) >= kBusy;
-                                   });
+    const auto busy = std::find_if(
+        facts.devices.driver.begin(), facts.devices.driver.end(),
+        [&](const DriverGpu& one) { return one.device.pci_address == gpu->address && works(one); });
     if (busy != facts.devices.driver.end()) {
-      judge_state(*gpu, gpu->hops, facts.devices.downtrained, judge);
+      judge_state(*gpu, busy->hops, facts.devices.downtrained, judge);
     } else {
       for (const char* code : {"link-narrow", "link-slow"})
-        judge.not_judged(code, gpu->address + ": idle; level 2 puts load on it");
+        judge.not_judged(code,
+                         gpu->address + ": idle, as far as is known; level 2 puts load on it");
     }
   }
   if (load_put_on) return;
   for (const PciGpu& gpu : facts.devices.pci) {  // wiring: whatever driver holds the card
-    if (!gpu.answers) continue;
+    if (!gpu.answers || gpu.withheld) continue;
     judge_slot(gpu, judge);
     judge_bar(gpu, facts, judge);
   }
-  if (!gpus.empty()) judge_peers(gpus, judge);
+  if (!gpus.empty()) judge_peers(facts.devices, gpus, judge);
 }
 
 }  // namespace rigwise::doctor

@@ -291,6 +291,72 @@ TEST(DoctorDevices, MigIsNotCountedAgainstTorch) {
   EXPECT_EQ(states(judged(facts), "torch-count-differs"), kNotJudged);
 }
 
+// ---- links ------------------------------------------------------------------------------------
+
+// A desktop keeps the utilisation up and the clock down, and the link with it.
+TEST(DoctorDevices, ALinkIsJudgedUnderAJobsLoadOnly) {
+  MadeMachine machine;
+  machine.put(MadeMachine::card_folder(0) + "/current_link_speed", "2.5 GT/s PCIe\n");
+  DoctorFacts facts = well(machine);
+  facts.work.clear();  // no load of the probe's own
+  GpuSample& sample = facts.devices.driver[0].sample;
+  sample.util_frac = 0.4;
+  EXPECT_FALSE(failed(judged(facts)).contains("link-slow"));
+  sample.other_processes = 1;
+  EXPECT_FALSE(failed(judged(facts)).contains("link-slow"));  // 210 of 1695 MHz
+  sample.sm_clock_mhz = 1500;
+  EXPECT_TRUE(failed(judged(facts)).contains("link-slow"));
+  // what counts is the link beside the sample, not the one when the bus was read
+  for (auto& hop : facts.devices.driver[0].hops) hop.speed_gts = 16;
+  EXPECT_FALSE(failed(judged(facts)).contains("link-slow"));
+}
+
+// Navi 23 and its like: an edge of eight lanes, a switch, and sixteen inside the card.
+TEST(DoctorDevices, LanesInsideACardAreNoSlot) {
+  MadeMachine machine;
+  DoctorFacts facts = well(machine);
+  auto& hops = facts.devices.pci[0].hops;
+  const PciHop wide{"0000:03:00.0", 16, 16, 16.0, 16.0};
+  PciHop edge = wide;
+  edge.width = edge.width_max = 8;
+  hops = {wide, edge, wide, wide};
+  EXPECT_FALSE(failed(judged(facts)).contains("slot-narrow"));
+  hops[0].width = hops[0].width_max = 4;
+  EXPECT_TRUE(failed(judged(facts)).contains("slot-narrow"));
+}
+
+TEST(DoctorDevices, TheSwitchOfX570IsAChipset) {
+  MadeMachine machine;
+  DoctorFacts facts = well(machine);
+  facts.devices.pci[0].hop_names = {"Starship/Matisse GPP Bridge", "Matisse Switch Upstream",
+                                    "Matisse PCIe GPP Bridge", "GA102"};
+  facts.devices.pci[0].hops.resize(4);
+  EXPECT_TRUE(failed(judged(facts)).contains("chipset-lanes"));
+}
+
+TEST(DoctorDevices, NvlinkLeavesTheBusAside) {
+  MadeMachine machine;
+  DoctorFacts facts = well(machine);
+  for (auto& gpu : facts.devices.pci) {
+    gpu.iommu_type = "DMA-FQ";
+    gpu.acs_redirects = true;
+  }
+  EXPECT_TRUE(failed(judged(facts)).contains("iommu-translates"));
+  facts.devices.driver[0].device.nvlink_to_all = true;
+  EXPECT_TRUE(failed(judged(facts)).contains("acs-redirects"));
+  facts.devices.driver[1].device.nvlink_to_all = true;
+  EXPECT_EQ(failed(judged(facts)), kNone);
+}
+
+TEST(DoctorDevices, AWindowThatNobodyCouldEnlarge) {
+  MadeMachine machine;
+  machine.put(MadeMachine::card_folder(0) + "/resource",
+              "0x0000007000000000 0x000000700fffffff 0x000000000014220c\n");
+  const Checks checks = judged(well(machine));
+  EXPECT_EQ(failed(checks), kNone);
+  EXPECT_TRUE(holds(why(checks, "rebar-off"), "no resizing"));
+}
+
 // ---- AMD --------------------------------------------------------------------------------------
 
 TEST(DoctorDevices, AmdsCardsAreCountedByTheirOwnDriver) {
