@@ -35,10 +35,19 @@ Check& Judge::add(std::string_view code, CheckState state, const Names& names) {
   check.finding.id = std::string(code);
   check.finding.severity = rule.severity;
   check.finding.threshold = std::string(rule.condition);
-  check.finding.next_step = filled(rule.change, names);
+  OtherTools words = {code, rule.change, rule.by_hand, rule.confirms};
+  const auto vendor = names.find("vendor");
+  for (const OtherTools& other : other_tools()) {
+    if (other.code != code || vendor == names.end()) continue;
+    if (vendor->second != "amd" && vendor->second != "intel") continue;
+    if (!other.change.empty()) words.change = other.change;
+    if (!other.by_hand.empty()) words.by_hand = other.by_hand;
+    if (!other.confirms.empty()) words.confirms = other.confirms;
+  }
+  check.finding.next_step = filled(words.change, names);
   check.finding.source = std::string(rule.source);
-  check.by_hand = filled(rule.by_hand, names);
-  check.confirms = filled(rule.confirms, names);
+  check.by_hand = filled(words.by_hand, names);
+  check.confirms = filled(words.confirms, names);
   into_.push_back(std::move(check));
   return into_.back();
 }

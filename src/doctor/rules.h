@@ -15,7 +15,8 @@ namespace rigwise::doctor {
 /// Makes checks of codes. Every code is one of doctor_rules().
 class Judge {
  public:
-  using Names = std::map<std::string, std::string>;  // what {gpu}, {bdf} … stand for
+  // What {gpu}, {bdf} … stand for. "vendor" chooses the tools where the card is not NVIDIA's.
+  using Names = std::map<std::string, std::string>;
 
   explicit Judge(std::vector<Check>& into) : into_(into) {}
   void pass(std::string_view code, std::string seen);
@@ -32,6 +33,12 @@ class Judge {
 
 /// The rule of a code; a code that is not in the table is a bug.
 const DoctorRule& rule_of(std::string_view code);
+
+/// The words of a rule that name NVIDIA's tools, for other cards. Empty: as in the rule.
+struct OtherTools {
+  std::string_view code, change, by_hand, confirms;
+};
+const std::vector<OtherTools>& other_tools();
 
 void judge_host(const DoctorFacts& facts, Judge& judge);
 void judge_devices(const DoctorFacts& facts, Judge& judge);

@@ -1,5 +1,6 @@
 // The table of rules: the one place that gives a code its severity, its condition, its one
 // corrective change and the command that shows it. docs/doctor.md lists the same; a test compares.
+#include "doctor/rules.h"
 #include "rigwise/doctor.h"
 
 namespace rigwise {
@@ -418,5 +419,45 @@ const std::vector<DoctorRule>& doctor_rules() {
   }();
   return rules;
 }
+
+namespace doctor {
+
+const std::vector<OtherTools>& other_tools() {
+  static constexpr std::string_view kPower =
+      "grep . /sys/bus/pci/devices/*/hwmon/hwmon*/power1_{cap,max}*";
+  static const std::vector<OtherTools> tools = {
+      {"gpu-count-differs", "reboot; where it stays, the kernel's log says why it is left out",
+       "rocminfo | grep -E 'Marketing|BDFID'; dmesg | grep -iE 'amdgpu|kfd'",
+       "rocminfo lists every card"},
+      {"device-nodes-missing",
+       "load its driver: modprobe amdgpu (container: --device /dev/kfd --device /dev/dri)",
+       "ls -l /dev/kfd /dev/dri", ""},
+      {"models-differ", "", "lspci | grep -iE 'vga|display|accel'", ""},
+      {"gpu-in-use", "end it, or leave this GPU out: HIP_VISIBLE_DEVICES", "rocm-smi --showpids",
+       "rocm-smi lists no process"},
+      {"power-limits-differ", "one limit for all (AMD: rocm-smi --setpoweroverdrive WATTS)", kPower,
+       ""},
+      {"power-limit-low",
+       "none where it was set on purpose; else (AMD) rocm-smi --setpoweroverdrive WATTS", kPower,
+       ""},
+      {"gpu-hot", "", "grep . /sys/bus/pci/devices/{bdf}/hwmon/hwmon*/temp*", ""},
+      {"gpu-fan-stopped", "", "grep . /sys/bus/pci/devices/{bdf}/hwmon/hwmon*/fan1_input", ""},
+      {"gpu-slowed", "heat: cooling; else separate cables to the card, a stronger supply",
+       "grep . /sys/bus/pci/devices/{bdf}/hwmon/hwmon*/{temp,power,freq}*",
+       "full clocks under load"},
+      {"torch-count-differs", "look at HIP_VISIBLE_DEVICES and ROCR_VISIBLE_DEVICES",
+       "{python} -c 'import torch; print(torch.cuda.device_count())'; rocminfo | grep BDFID", ""},
+      {"torch-sees-no-gpu",
+       "mend what torch says; most often this user may not open /dev/kfd, or ROCm does not serve "
+       "the card",
+       "", ""},
+      {"gpu-work-hung", "reboot: a card that hangs does not come back by itself", "", ""},
+      {"peer-access-missing", "look at iommu-translates and acs-redirects",
+       "rocm-smi --showtopoaccess", "the table shows True"},
+  };
+  return tools;
+}
+
+}  // namespace doctor
 
 }  // namespace rigwise

@@ -387,6 +387,37 @@ TEST(DoctorDevices, AmdsCardsAreCountedByTheirOwnDriver) {
   EXPECT_EQ(failed(judged(facts)), kNone);
 }
 
+TEST(DoctorDevices, WordsForAmdsCardsNameAmdsTools) {
+  MadeMachine machine;
+  DoctorFacts facts = amd(machine);
+  facts.devices.kfd = Strings{"0000:01:00.0"};
+  facts.devices.nodes_missing = {"/dev/kfd"};
+  facts.framework.gpus = 1;
+  facts.framework.no_peer = {"0-1"};
+  facts.work[1].hung = true;
+  DriverGpu& gpu = facts.devices.driver[0];
+  gpu.device.name = "Navi 31";
+  gpu.device.power_limit_w = 100;
+  gpu.sample.other_processes = 1;
+  gpu.sample.temp_c = 94;
+  gpu.sample.fan_frac = 0;
+  gpu.sample.throttle_reasons = 0x40;
+  DriverGpu& other = facts.devices.driver[1];
+  facts.devices.driver.push_back(other);
+  facts.devices.driver.back().device.power_limit_w = 280;
+  std::set<std::string> codes;
+  for (const auto& check : judged(facts)) {
+    if (check.state != CheckState::fail) continue;
+    codes.insert(check.finding.id);
+    for (const auto& text : {check.finding.next_step, check.by_hand, check.confirms})
+      EXPECT_FALSE(holds(text, "nvidia")) << check.finding.id << ": " << text;
+  }
+  for (const OtherTools& tools : other_tools()) {
+    if (tools.code == "torch-sees-no-gpu") continue;  // it would end the rung before the others
+    EXPECT_TRUE(codes.contains(std::string(tools.code))) << tools.code;
+  }
+}
+
 // ---- leases -----------------------------------------------------------------------------------
 
 TEST(DoctorDevices, ALeaseIsSeenBothWaysOfLocking) {
