@@ -407,8 +407,10 @@ TEST(DoctorRules, EveryCodeIsProvoked) {
       EXPECT_FALSE(check.finding.claim.empty()) << one.code;
       EXPECT_FALSE(check.finding.evidence.empty()) << one.code;
       EXPECT_FALSE(check.finding.next_step.empty() || check.by_hand.empty()) << one.code;
-      EXPECT_EQ(check.by_hand.find("{bdf}"), std::string::npos) << one.code;
-      EXPECT_EQ(check.by_hand.find("{python}"), std::string::npos) << one.code;
+      for (const char* hole : {"{bdf}", "{gpu}", "{python}", "{path}"}) {
+        EXPECT_EQ(check.by_hand.find(hole), std::string::npos) << one.code;
+        EXPECT_EQ(check.finding.next_step.find(hole), std::string::npos) << one.code;
+      }
     }
   }
   for (const DoctorRule& rule : doctor_rules())
