@@ -46,19 +46,23 @@ bool ends_within(pid_t pid, int patience_ms) {
     ::poll(nullptr, 0, kLook_ms);
   }
 }
-/// A child of our own group is asked first: it may have children that it must end itself. One that
-/// hangs inside the kernel outlives SIGKILL, so nobody waits for it for ever.
-void end_late(pid_t pid, bool share_group) {
+/// One that hangs inside the kernel outlives SIGKILL, so nobody waits for it for ever. `polite`:
+/// asked first, since it may have children that it must end itself.
+void end_late(pid_t pid, bool own_group, bool polite) {
   constexpr int kPolite_ms = 10000, kKilled_ms = 1000;
-  if (share_group) {
+  if (polite) {
     ::kill(pid, SIGTERM);
     if (ends_within(pid, kPolite_ms)) return;
   }
-  ::kill(share_group ? pid : -pid, SIGKILL);
+  ::kill(own_group ? -pid : pid, SIGKILL);
   ends_within(pid, kKilled_ms);
 }
 
+/// In a child of run_in_child: what it starts stays in its group, and so ends with it.
+bool guarded_child = false;
+
 [[noreturn]] void serve_as_child(const std::function<std::string()>& work, int answer) {
+  guarded_child = true;
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (answer <= 2) answer = ::fcntl(answer, F_DUPFD_CLOEXEC, 3);  // started with closed streams
@@ -101,8 +105,9 @@ Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
   if (options.cwd) posix_spawn_file_actions_addchdir_np(&actions, options.cwd->c_str());
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
+  const bool own_group = !options.share_group && !guarded_child;
   posix_spawnattr_setflags(&attributes,
-                           static_cast<short>((options.share_group ? 0 : POSIX_SPAWN_SETPGROUP) |
+                           static_cast<short>((own_group ? POSIX_SPAWN_SETPGROUP : 0) |
                                               POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK));
   sigset_t all, none;
   sigfillset(&all);
@@ -122,28 +127,44 @@ Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
   in.read.reset();
   out.write.reset();
   err.write.reset();
-  ::fcntl(in.write.get(), F_SETFL, O_NONBLOCK);
+  for (const Fd* end : {&in.write, &out.read, &err.read})
+    ::fcntl(end->get(), F_SETFL, O_NONBLOCK);
 
   ProcessOutput result;
   std::string_view input = options.input;
   if (input.empty()) in.write.reset();
   const double deadline = monotonic_s() + static_cast<double>(options.limit.count()) / 1000;
-  bool late = false;
-  while (out.read.valid() || err.read.valid()) {
-    const int left_ms = static_cast<int>((deadline - monotonic_s()) * 1000);
-    if (left_ms <= 0) {
-      late = true;
+  bool late = false, ended = false;
+  int status = 0;
+  while (!ended || out.read.valid() || err.read.valid()) {
+    // A daemon that it left behind may hold the pipes for ever: its own end counts, not theirs.
+    // Looked at before they are emptied, so that nothing it wrote is left in them.
+    if (!ended) {
+      const pid_t done = ::waitpid(pid, &status, WNOHANG);
+      if (done < 0 && errno != EINTR)
+        return Error{Errc::io, argv[0] + ": cannot wait: " + errno_text(errno)};
+      ended = done == pid;
+    }
+    if (monotonic_s() >= deadline) {
+      late = !ended;
       break;
     }
+    constexpr int kLook_ms = 20;
+    const bool open = out.read.valid() || err.read.valid();
     std::array<pollfd, 3> fds = {pollfd{out.read.get(), POLLIN, 0},
                                  pollfd{err.read.get(), POLLIN, 0},
                                  pollfd{in.write.get(), POLLOUT, 0}};
-    if (::poll(fds.data(), fds.size(), left_ms) < 0 && errno != EINTR) break;
+    const int ready = ::poll(fds.data(), fds.size(), ended ? 0 : open ? kLook_ms : 2);
+    if (ready < 0 && errno != EINTR) {
+      late = !ended;
+      break;
+    }
+    if (ended && ready == 0) break;
     const auto drain = [&](const pollfd& entry, Fd& fd, std::string& into) {
       if (!fd.valid() || entry.revents == 0) return;
       std::array<char, 16384> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init)
       const ssize_t count = ::read(fd.get(), buffer.data(), buffer.size());
-      if (count < 0 && errno == EINTR) return;
+      if (count < 0 && (errno == EINTR || errno == EAGAIN)) return;
       if (count <= 0) return fd.reset();
       const std::size_t room =
           options.max_output_bytes - std::min(options.max_output_bytes, into.size());
@@ -159,18 +180,8 @@ Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
       if (input.empty() || (count < 0 && errno != EAGAIN && errno != EINTR)) in.write.reset();
     }
   }
-  // Output may end long before the process does; the limit holds for both.
-  int status = 0;
-  while (!late) {
-    const pid_t done = ::waitpid(pid, &status, WNOHANG);
-    if (done == pid) break;
-    if (done < 0 && errno != EINTR)
-      return Error{Errc::io, argv[0] + ": cannot wait: " + errno_text(errno)};
-    if (monotonic_s() >= deadline) late = true;
-    ::poll(nullptr, 0, 2);
-  }
   if (late) {
-    end_late(pid, options.share_group);
+    end_late(pid, own_group, options.share_group);
     return Error{Errc::unavailable,
                  argv[0] + ": no answer within " + std::to_string(options.limit.count()) + " ms"};
   }
@@ -195,7 +206,7 @@ Result<std::string> run_in_child(const std::function<std::string()>& work,
     const int ready = left_ms > 0 ? ::poll(&entry, 1, left_ms) : 0;
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0 || text.size() > max_bytes) {
-      end_late(pid, false);
+      end_late(pid, true, false);
       if (text.size() > max_bytes)
         return Error{Errc::io, "more than " + std::to_string(max_bytes) + " bytes of answer"};
       return Error{Errc::unavailable, "no answer within " + std::to_string(limit.count()) + " ms"};
@@ -211,7 +222,7 @@ Result<std::string> run_in_child(const std::function<std::string()>& work,
   while ((done = ::waitpid(pid, &status, WNOHANG)) == 0 && monotonic_s() < deadline)
     ::poll(nullptr, 0, 2);
   if (done == 0) {
-    end_late(pid, false);
+    end_late(pid, true, false);
     return Error{Errc::unavailable, "did not end within " + std::to_string(limit.count()) + " ms"};
   }
   if (done == pid && WIFSIGNALED(status))

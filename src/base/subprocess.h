@@ -30,8 +30,9 @@ struct ProcessOptions {
   bool share_group = false;
 };
 
-/// Runs argv (looked up on PATH, no shell). At the limit the child's process group (the child
-/// alone, where the group is shared) is killed.
+/// Runs argv (looked up on PATH, no shell) until it ends, whoever else holds its output open. At
+/// the limit the child's process group (the child alone, where the group is shared) is killed.
+/// Called within run_in_child, the child belongs to that one's group and ends with it.
 /// Errors: not_found (no such program), unavailable (time limit), io.
 Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
                                   const ProcessOptions& options = {});

@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include "base/csv.h"
 #include "base/subprocess.h"
@@ -62,6 +63,14 @@ TEST(Subprocess, OutputStatusAndLimit) {
   quick.limit = std::chrono::milliseconds(50);
   EXPECT_EQ(run_process({"sleep", "5"}, quick).error().code, Errc::unavailable);
   EXPECT_EQ(run_process({"no-such-program-here"}).error().code, Errc::not_found);
+  // what it leaves behind holds its output open, and keeps nobody waiting
+  ProcessOptions patient;
+  patient.limit = std::chrono::seconds(60);
+  const auto left = run_process({"sh", "-c", "sleep 120 & echo $!"}, patient);
+  ASSERT_TRUE(left.ok()) << left.error().message;
+  const auto daemon = to_integer(trim(left->out));
+  ASSERT_TRUE(daemon.has_value());
+  ::kill(static_cast<pid_t>(*daemon), SIGKILL);
 }
 
 }  // namespace
