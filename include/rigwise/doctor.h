@@ -45,7 +45,7 @@ struct Check {
 };
 
 /// A rule: what a stable code stands for (docs/doctor.md). Texts may hold {gpu}, {bdf}, {python},
-/// {path}, {name}.
+/// {path}, {name}, {run}, {runs}, {command}.
 struct DoctorRule {
   std::string_view code;
   Rung rung;
@@ -64,6 +64,7 @@ struct SmokeResult {
   std::string program = {};  // what the command runs: script or module, as runs are named
   std::string cwd = {};
   std::string run = {};  // the run's id: its evidence
+  std::string dir = {};  // its folder; not kept
   double unix_s = 0;     // when it ended
   bool passed = false;
   int steps_asked = 0;
@@ -124,9 +125,11 @@ bool smoke_holds(const SmokeResult& result);
 /// Keeps a smoke test's result in RUNS/doctor/smoke.json (the newest 50). Errors: io.
 Status keep_smoke(const std::filesystem::path& runs, const SmokeResult& result);
 /// The newest kept result of that program from that folder; nothing where there is none. The
-/// command's flags may differ: a smoke test runs fewer steps.
-std::optional<SmokeResult> recent_smoke(const std::filesystem::path& runs,
-                                        const std::string& program, const std::string& cwd);
+/// command's flags may differ: a smoke test runs fewer steps. Errors: unavailable (the file system
+/// does not answer).
+Result<std::optional<SmokeResult>> recent_smoke(const std::filesystem::path& runs,
+                                                const std::string& program,
+                                                const std::string& cwd);
 /// A smoke test older than this says little about today's machine.
 inline constexpr double kSmokeFresh_s = 7 * 86400.0;
 

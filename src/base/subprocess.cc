@@ -127,8 +127,7 @@ Result<ProcessOutput> run_process(const std::vector<std::string>& argv,
   in.read.reset();
   out.write.reset();
   err.write.reset();
-  for (const Fd* end : {&in.write, &out.read, &err.read})
-    ::fcntl(end->get(), F_SETFL, O_NONBLOCK);
+  for (const Fd* end : {&in.write, &out.read, &err.read}) ::fcntl(end->get(), F_SETFL, O_NONBLOCK);
 
   ProcessOutput result;
   std::string_view input = options.input;

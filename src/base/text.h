@@ -22,6 +22,10 @@ std::vector<std::string_view> split(std::string_view text, char separator);
 std::string lower(std::string_view text);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 
+/// A word, and words, as a shell reads them back: quoted where it holds more than plain characters.
+std::string shell_word(std::string_view text);
+std::string shell_line(const std::vector<std::string>& words);
+
 /// "1 line", "12 lines".
 std::string counted(std::int64_t count, std::string_view one, std::string_view many);
 

@@ -6,12 +6,16 @@
 #include <cstdio>
 
 #include "base/clock.h"
+#include "base/subprocess.h"
 #include "base/text.h"
 #include "cli/smoke.h"
 #include "cli/verbs.h"
+#include "record/secrets.h"
 #include "report/doctor.h"
 #include "rigwise/units.h"
 #include "run/layout.h"
+
+extern char** environ;
 
 namespace rigwise::cli {
 
@@ -44,22 +48,39 @@ std::optional<double> history_s(const fs::path& runs, const std::string& name) {
   return longest;
 }
 
+/// The command as a person may type it again, its secrets left out.
+std::string shown_command(const std::vector<std::string>& command) {
+  std::vector<std::string> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
+  return shell_line(Secrets(command, environment).mask_argv(command));
+}
+
 /// One line where a long run has no fresh smoke test behind it.
 void say_untested(const RunArgs& args, const std::string& program) {
   if (args.quiet || args.json || args.name == "smoke") return;
   const fs::path runs = runs_root(args.runs);
-  const auto before = history_s(runs, args.name.empty() ? program : args.name);
+  // in a child: a mount that does not answer must not keep the run from starting
+  const auto told = run_in_child(
+      [&] {
+        const auto longest = history_s(runs, args.name.empty() ? program : args.name);
+        return longest ? number_text(*longest) : std::string();
+      },
+      std::chrono::seconds(2));
+  if (!told) return;
+  const auto before = to_number(*told);
   if (!args.long_run && before.value_or(0) < kLongRun_s) return;
-  const auto kept = recent_smoke(runs, program, here());
+  const auto found = recent_smoke(runs, program, here());
+  if (!found) return;
+  const auto& kept = *found;
   if (kept && kept->passed && unix_s() - kept->unix_s <= kSmokeFresh_s) return;
   const std::string which = !kept           ? "no smoke test of " + program + " is on record"
                             : !kept->passed ? "the last smoke test of " + program + " failed"
                                             : "the last smoke test of " + program + " is " +
                                                   format_duration(unix_s() - kept->unix_s) + " old";
-  std::fprintf(stderr, "rigwise: %s%s\n  rigwise doctor --level 3 --smoke \"%s\" --steps 20\n",
+  std::fprintf(stderr, "rigwise: %s%s\n  rigwise doctor --level 3 --smoke %s --steps 20\n",
                which.c_str(),
                before ? (", and it ran " + format_duration(*before) + " before").c_str() : "",
-               clean_text(join(args.command, " "), 200).c_str());
+               shell_word(clean_text(shown_command(args.command), 2000)).c_str());
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/files.h"
+#include "base/secrets.h"
 #include "base/text.h"
 #include "cli/engine.h"
 #include "cli/failed_run.h"
@@ -181,6 +182,7 @@ void conclude(const fs::path& runs, OwnRun& own, bool by_itself, SmokeResult& re
     return;
   }
   result.run = run->info.id;
+  result.dir = run->dir.string();
   result.wall_s = run->wall_s;
   result.ranks_asked = run->info.ranks_asked;
   result.ranks_trained = run->info.ranks_trained;
@@ -196,7 +198,7 @@ void conclude(const fs::path& runs, OwnRun& own, bool by_itself, SmokeResult& re
   constexpr std::uint64_t kMostBytes = 16 << 20;
   const auto failure = failure_of_run(*run, Signatures::built_in(), kMostBytes);
   if (failure && failure->first_meaningful)
-    result.trouble = clean_text(trim(failure->first_meaningful->text), 400);
+    result.trouble = mask_secrets(clean_text(trim(failure->first_meaningful->text), 400));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
+#include "base/secrets.h"
 #include "base/subprocess.h"
 #include "base/text.h"
 #include "doctor/probes.h"
@@ -131,8 +132,11 @@ class Ladder {
       case Rung::smoke:
         return judge_smoke(options_.smoke(), judge);
       case Rung::ready:
-        return judge_ready(recent_smoke(options_.runs, options_.program, options_.cwd.string()),
-                           unix_s(), judge);
+        return judge_ready(
+            recent_smoke(options_.runs, options_.program, options_.cwd.string()), unix_s(),
+            {{"runs", options_.runs.string()},
+             {"command", shell_word(mask_secrets(shell_line(options_.command)))}},
+            judge);
     }
   }
 

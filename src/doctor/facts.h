@@ -94,8 +94,11 @@ struct FrameworkFacts {
   std::string trouble;    // why no probe ran or ended: "no answer within …", "ended by signal 11"
   std::string last_step;  // what it was doing then
   std::string python_version;
-  std::string torch_error;  // of import: "ModuleNotFoundError: …"
-  std::string torch, cuda, hip, nccl, gpu_error;
+  std::string torch_error;                           // of import: "ModuleNotFoundError: …"
+  std::string torch, cuda, hip, xpu, gpu_error;      // what it was built for; of torch.cuda.init()
+  std::string device_error, nccl_error, peer_error;  // of the calls behind it
+  std::string nccl;                                  // that torch was built with
+  std::string nccl_loaded, nccl_file;  // that is mapped; "" where it is built into torch
   bool gloo = false;
   std::optional<int> gpus;
   Strings arch_list = {};
@@ -155,6 +158,7 @@ struct RankWord {
 struct CollectiveTry {
   std::string backend;  // gloo, nccl
   std::string skipped;
+  std::string command;  // one all-reduce of it, for a shell
   bool hung = false;
   int exit_status = 0, ranks = 0;
   std::string last_step;  // of the rank that got least far: "rank 1: send 0 → 1, 4 bytes"
@@ -195,6 +199,8 @@ struct DoctorFacts {
 std::string to_json(const HostFacts& facts);
 std::string to_json(const DeviceFacts& facts);
 std::string to_json(const StorageTry& facts);
+std::string to_json(const StorageFacts& facts);
+/// For the report: what looks like a secret is "***".
 std::string to_json(const DoctorFacts& facts);
 /// Errors: malformed. Members that are not there, or of another type, keep their defaults.
 Status from_json(std::string_view text, HostFacts& into);

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "base/json.h"
+#include "base/secrets.h"
 #include "base/text.h"
 #include "doctor/facts.h"
 
@@ -133,7 +134,7 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, Launcher
 
 template <class V, class T>
 void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, CollectiveTry> {
-  v("backend", x.backend), v("skipped", x.skipped), v("hung", x.hung);
+  v("backend", x.backend), v("skipped", x.skipped), v("command", x.command), v("hung", x.hung);
   v("exit_status", x.exit_status), v("ranks", x.ranks), v("last_step", x.last_step);
   v("trouble", x.trouble), v("wrong", x.wrong), v("pairs", x.pairs);
   v("reduce_bytes", x.reduce_bytes), v("reduce_s", x.reduce_s), v("complete", x.complete);
@@ -270,6 +271,14 @@ std::string text_of(const T& facts) {
   return Write::of(facts).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+/// What goes into the report; on its way from a child to us a path must stay what it is.
+void mask_texts(Json& json) {
+  if (json.is_string()) json = mask_secrets(json.get_ref<const std::string&>());
+  if (json.is_structured()) {
+    for (Json& part : json) mask_texts(part);
+  }
+}
+
 template <class T>
 Status read_into(std::string_view text, T& into) {
   RW_TRY(const Json json, parse_foreign_json(text, kMostBytes));
@@ -289,7 +298,9 @@ std::string to_json(const StorageTry& facts) {
   return text_of(facts);
 }
 std::string to_json(const DoctorFacts& facts) {
-  return text_of(facts);
+  Json json = Write::of(facts);
+  mask_texts(json);
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 Status from_json(std::string_view text, HostFacts& into) {
   return read_into(text, into);

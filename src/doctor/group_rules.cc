@@ -109,7 +109,7 @@ void judge_leftovers(const LauncherFacts& facts, Judge& judge) {
 
 void judge_try(const LauncherTry& one, Judge& judge) {
   const std::string code = one.name + "-fails";
-  const Judge::Names names = {{"name", one.command}};
+  const Judge::Names names = {{"command", one.command}};
   if (!one.skipped.empty()) {
     judge.skip(code, one.skipped);
     return;
@@ -165,9 +165,9 @@ void judge_pairs(const CollectiveTry& one, Judge& judge) {
                                         format_bytes(rates.front()), format_bytes(rates.back())));
 }
 
-void judge_exchange(const CollectiveTry& one, const std::string& command, Judge& judge) {
+void judge_exchange(const CollectiveTry& one, Judge& judge) {
   const std::string fails = one.backend + "-fails", hangs = one.backend + "-hangs";
-  const Judge::Names names = {{"name", command}};
+  const Judge::Names names = {{"command", one.command}};
   if (!one.skipped.empty()) {
     judge.skip(fails, one.skipped);
     judge.skip(hangs, one.skipped);
@@ -206,8 +206,7 @@ void judge_launcher(const DoctorFacts& facts, Judge& judge) {
 }
 
 void judge_collective(const DoctorFacts& facts, Judge& judge) {
-  for (const auto& one : facts.collective.tries)
-    judge_exchange(one, "rigwise doctor --only collective --level 2", judge);
+  for (const auto& one : facts.collective.tries) judge_exchange(one, judge);
 }
 
 }  // namespace rigwise::doctor

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/secrets.h"
+#include "base/text.h"
 #include "doctor/rules.h"
 
 namespace rigwise::doctor {
@@ -16,6 +18,15 @@ std::string filled(std::string_view text, const Judge::Names& names) {
       out.replace(at, hole.size(), value);
   }
   return out;
+}
+
+/// For a text that is pasted into a shell: each value is one word to it, but {command}, which is a
+/// line of it already.
+Judge::Names quoted(Judge::Names names) {
+  for (auto& [name, value] : names) {
+    if (name != "command") value = shell_word(value);
+  }
+  return names;
 }
 }  // namespace
 
@@ -46,29 +57,30 @@ Check& Judge::add(std::string_view code, CheckState state, const Names& names) {
   }
   check.finding.next_step = filled(words.change, names);
   check.finding.source = std::string(rule.source);
-  check.by_hand = filled(words.by_hand, names);
+  check.by_hand = filled(words.by_hand, quoted(names));
   check.confirms = filled(words.confirms, names);
   into_.push_back(std::move(check));
   return into_.back();
 }
 
 void Judge::pass(std::string_view code, std::string seen) {
-  add(code, CheckState::pass, {}).finding.claim = std::move(seen);
+  add(code, CheckState::pass, {}).finding.claim = mask_secrets(seen);
 }
 
 void Judge::fail(std::string_view code, std::string claim, std::vector<Evidence> shown,
                  const Names& names) {
   Check& check = add(code, CheckState::fail, names);
-  check.finding.claim = std::move(claim);
+  check.finding.claim = mask_secrets(claim);
   check.finding.evidence = std::move(shown);
+  for (auto& evidence : check.finding.evidence) evidence.what = mask_secrets(evidence.what);
 }
 
 void Judge::not_judged(std::string_view code, std::string why) {
-  add(code, CheckState::not_judged, {}).why = std::move(why);
+  add(code, CheckState::not_judged, {}).why = mask_secrets(why);
 }
 
 void Judge::skip(std::string_view code, std::string why) {
-  add(code, CheckState::skipped, {}).why = std::move(why);
+  add(code, CheckState::skipped, {}).why = mask_secrets(why);
 }
 
 std::vector<Evidence> shown(std::string file, std::string what) {

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/files.h"
+#include "base/secrets.h"
 #include "base/subprocess.h"
 #include "base/text.h"
 #include "host/kept_file.h"
@@ -69,7 +70,7 @@ Strings last_lines(const std::string& text) {
   constexpr std::size_t kLines = 6;
   Strings lines;
   for (const auto line : split(text, '\n')) {
-    const std::string clean(trim(clean_text(line, 300)));
+    const std::string clean(trim(mask_secrets(clean_text(line, 300))));
     if (!clean.empty()) lines.push_back(clean);
   }
   if (lines.size() > kLines)
@@ -184,13 +185,21 @@ Ranks listen(const Answer& answer) {
   return ranks;
 }
 
+/// What starts `code` in every rank, for a shell.
+std::string by_hand(std::vector<std::string> launcher, const FrameworkFacts& framework,
+                    std::string code) {
+  for (auto& word : {std::string("--no_python"), framework.python, std::string("-c"), code})
+    launcher.push_back(word);
+  return shell_line(launcher);
+}
+
 LauncherTry hello(const std::string& name, const FrameworkFacts& framework,
                   const std::vector<std::string>& launcher) {
   LauncherTry one;
   one.name = name;
-  one.command = join(launcher, " ") + " --no_python " + framework.python +
-                " -c 'import torch.distributed as d; d.init_process_group(\"gloo\"); "
-                "print(d.get_rank(), d.get_world_size())'";
+  one.command = by_hand(launcher, framework,
+                        "import torch.distributed as d; d.init_process_group(\"gloo\"); "
+                        "print(d.get_rank(), d.get_world_size())");
   const double start = monotonic_s();
   const Answer answer = ask({.script = "hello", .before = launcher, .limit_s = kHelloLimit_s});
   one.seconds = monotonic_s() - start;
@@ -218,6 +227,12 @@ CollectiveTry exchange(const FrameworkFacts& framework, const std::string& backe
   CollectiveTry one;
   one.backend = backend;
   one.ranks = ranks;
+  const bool gpus = backend == "nccl";
+  one.command = by_hand(
+      torchrun(framework, ranks), framework,
+      fmt::format("import os, torch, torch.distributed as d; d.init_process_group(\"{}\"); "
+                  "x = torch.ones(1 << 22{}); d.all_reduce(x); print(d.get_rank(), x[0].item())",
+                  backend, gpus ? ", device=\"cuda:\" + os.environ[\"LOCAL_RANK\"]" : ""));
   // 4 bytes find latency and connections, 256 KiB a path that drops large packets, the last a rate
   const std::string sizes = level >= 3 ? "4,262144,268435456" : "4,262144,16777216";
   const Answer answer = ask({.script = "collective",

@@ -12,7 +12,8 @@
 
 namespace rigwise::doctor {
 
-/// Makes checks of codes. Every code is one of doctor_rules().
+/// Makes checks of codes. Every code is one of doctor_rules(). What looks like a secret in a text
+/// is shown as "***".
 class Judge {
  public:
   // What {gpu}, {bdf} … stand for. "vendor" chooses the tools where the card is not NVIDIA's.
@@ -50,8 +51,10 @@ void judge_launcher(const DoctorFacts& facts, Judge& judge);
 void judge_collective(const DoctorFacts& facts, Judge& judge);
 void judge_storage(const DoctorFacts& facts, Judge& judge);
 void judge_smoke(const SmokeResult& result, Judge& judge);
-/// `kept`: the newest smoke test of the command, where there is one.
-void judge_ready(const std::optional<SmokeResult>& kept, double now_unix_s, Judge& judge);
+/// `found`: the newest smoke test of the command, where there is one. `names`: {runs}, the runs'
+/// folder, and {command}, the command as one word of a shell.
+void judge_ready(const Result<std::optional<SmokeResult>>& found, double now_unix_s,
+                 const Judge::Names& names, Judge& judge);
 
 /// One piece of evidence: a file that can be opened and what it says, or what a probe said.
 std::vector<Evidence> shown(std::string file, std::string what);

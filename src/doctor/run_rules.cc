@@ -122,7 +122,7 @@ void judge_storage(const DoctorFacts& facts, Judge& judge) {
 }
 
 void judge_smoke(const SmokeResult& result, Judge& judge) {
-  const Judge::Names names = {{"name", result.run.empty() ? "NAME" : result.run}};
+  const Judge::Names names = {{"run", result.dir.empty() ? "RUN" : result.dir}};
   const int steps = result.steps_seen.value_or(0);
   const std::string done = fmt::format("{} of {} steps", steps, result.steps_asked);
   const bool reached = steps >= result.steps_asked;
@@ -165,20 +165,26 @@ void judge_smoke(const SmokeResult& result, Judge& judge) {
                fmt::format("{} of {} ranks", *result.ranks_trained, *result.ranks_asked));
 }
 
-void judge_ready(const std::optional<SmokeResult>& kept, double now_unix_s, Judge& judge) {
+void judge_ready(const Result<std::optional<SmokeResult>>& found, double now_unix_s,
+                 const Judge::Names& names, Judge& judge) {
+  if (!found) {
+    judge.not_judged("smoke-missing", found.error().message);
+    return;
+  }
+  const std::optional<SmokeResult>& kept = *found;
   if (!kept) {
     judge.fail("smoke-missing", "No smoke test of this command is on record.",
-               {{.what = "RUNS/doctor/smoke.json"}});
+               {{.what = "RUNS/doctor/smoke.json"}}, names);
     return;
   }
   judge.pass("smoke-missing", "smoke test " + kept->run);
   const double age = now_unix_s - kept->unix_s;
   if (!kept->passed)
     judge.fail("smoke-stale", "The last smoke test of this command failed.",
-               of_run(*kept, format_wall_clock(kept->unix_s)));
+               of_run(*kept, format_wall_clock(kept->unix_s)), names);
   else if (age > kSmokeFresh_s)
     judge.fail("smoke-stale", "The smoke test is " + format_duration(age) + " old.",
-               of_run(*kept, format_wall_clock(kept->unix_s)));
+               of_run(*kept, format_wall_clock(kept->unix_s)), names);
   else
     judge.pass("smoke-stale", "passed " + format_wall_clock(kept->unix_s));
 }

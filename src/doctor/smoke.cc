@@ -3,6 +3,7 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "base/subprocess.h"
 #include "base/text.h"
 #include "rigwise/doctor.h"
 
@@ -52,10 +53,13 @@ SmokeResult from_json(const Json& json) {
   return result;
 }
 
-/// What is kept; a file that is broken counts as empty, since the next test writes it anew.
-Json kept(const fs::path& runs) {
-  const auto text = read_file(file_of(runs), kMostBytes);
-  if (!text) return Json::array();
+/// What is kept, read in a child: the runs may lie on a mount that blocks for ever. A file that is
+/// broken counts as empty, since the next test writes it anew.
+Result<Json> kept(const fs::path& runs) {
+  const auto text = run_in_child(
+      [&] { return read_file(file_of(runs), kMostBytes).value_or(""); }, std::chrono::seconds(4));
+  if (!text)
+    return Error{Errc::unavailable, file_of(runs).string() + ": " + text.error().message, ""};
   auto json = parse_foreign_json(*text, kMostBytes);
   return json && json->is_array() ? std::move(*json) : Json(Json::array());
 }
@@ -63,22 +67,23 @@ Json kept(const fs::path& runs) {
 }  // namespace
 
 Status keep_smoke(const fs::path& runs, const SmokeResult& result) {
+  RW_TRY(Json list, kept(runs));  // first: it says where the file system does not answer
   std::error_code error;
   fs::create_directories(file_of(runs).parent_path(), error);
   if (error)
     return Error{Errc::io,
                  file_of(runs).parent_path().string() + ": cannot make it: " + error.message()};
-  Json list = kept(runs);
   list.push_back(to_json(result));
   while (list.size() > kMostKept) list.erase(list.begin());
   return write_file_atomic(file_of(runs),
                            list.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-std::optional<SmokeResult> recent_smoke(const fs::path& runs, const std::string& program,
-                                        const std::string& cwd) {
+Result<std::optional<SmokeResult>> recent_smoke(const fs::path& runs, const std::string& program,
+                                                const std::string& cwd) {
+  RW_TRY(const Json list, kept(runs));
   std::optional<SmokeResult> newest;
-  for (const Json& item : kept(runs)) {
+  for (const Json& item : list) {
     if (!item.is_object()) continue;
     SmokeResult result = from_json(item);
     if (result.program == program && result.cwd == cwd &&

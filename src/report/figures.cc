@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/text.h"
 #include "report/layout.h"
 #include "rigwise/hang.h"
 #include "rigwise/units.h"
@@ -420,27 +421,9 @@ std::string ranks_in_words(const RunInfo& info) {
 }
 
 std::string shell_line(const std::vector<std::string>& argv) {
-  static constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%";
-  std::string line;
-  for (const std::string& word : argv) {
-    if (!line.empty()) line += ' ';
-    const std::string clean = safe(word, 2000);
-    if (!clean.empty() && clean.find_first_not_of(kPlain) == std::string::npos) {
-      line += clean;
-      continue;
-    }
-    line += '\'';
-    for (const char c : clean) {
-      if (c == '\'') {
-        line += "'\\''";
-      } else {
-        line += c;
-      }
-    }
-    line += '\'';
-  }
-  return line;
+  std::vector<std::string> clean;
+  for (const std::string& word : argv) clean.push_back(safe(word, 2000));
+  return rigwise::shell_line(clean);
 }
 
 }  // namespace rigwise::report

@@ -218,7 +218,7 @@ std::string run_text(const Run& run, const TextStyle& style) {
   const auto add = [&](const std::string& name, const std::string& value) {
     if (!value.empty()) table.rows.push_back({name, value});
   };
-  add("command", shell_line(info.command));
+  add("command", report::shell_line(info.command));
   add("started", info.start_unix_s > 0 ? format_wall_clock(info.start_unix_s) +
                                              (info.host.empty() ? "" : " on " + safe(info.host, 80))
                                        : std::string());

@@ -1,7 +1,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include "base/csv.h"
+#include "base/files.h"
 #include "base/subprocess.h"
 #include "base/text.h"
 #include "rigwise/units.h"
@@ -53,6 +57,17 @@ TEST(Units, Bytes) {
   EXPECT_FALSE(parse_bytes("22 parsecs").ok());
 }
 
+TEST(Text, AShellReadsBackTheWord) {
+  for (const std::string word :
+       {"plain/path-1.2", "", "two words", "it's", "$HOME;`id`", "--a=*"}) {
+    const auto said = run_process({"sh", "-c", "printf %s " + shell_word(word)});
+    ASSERT_TRUE(said.ok());
+    EXPECT_EQ(said->out, word);
+  }
+  EXPECT_EQ(shell_word("/data/runs"), "/data/runs");
+  EXPECT_EQ(shell_line({"python", "my train.py"}), "python 'my train.py'");
+}
+
 TEST(Subprocess, OutputStatusAndLimit) {
   const auto hello = run_process({"sh", "-c", "echo out; echo err >&2; exit 3"});
   ASSERT_TRUE(hello.ok());
@@ -71,6 +86,28 @@ TEST(Subprocess, OutputStatusAndLimit) {
   const auto daemon = to_integer(trim(left->out));
   ASSERT_TRUE(daemon.has_value());
   ::kill(static_cast<pid_t>(*daemon), SIGKILL);
+}
+
+// A helper that a guarded child started ends with it.
+TEST(Subprocess, WhatAGuardedChildStartedEndsWithIt) {
+  const auto file =
+      std::filesystem::temp_directory_path() / ("rigwise-guarded-" + std::to_string(::getpid()));
+  const auto hung = run_in_child(
+      [&] {
+        ProcessOptions patient;
+        patient.limit = std::chrono::seconds(600);
+        (void)run_process({"sh", "-c", "echo $$ > " + file.string() + "; exec sleep 600"}, patient)
+            .ok();
+        return std::string();
+      },
+      std::chrono::milliseconds(1500));
+  EXPECT_FALSE(hung.ok());
+  const auto text = read_file(file, 64);
+  std::filesystem::remove(file);
+  const auto pid = text ? to_integer(trim(*text)) : std::nullopt;
+  ASSERT_TRUE(pid.has_value());
+  for (int i = 0; i < 500 && ::kill(static_cast<pid_t>(*pid), 0) == 0; ++i) ::usleep(20000);
+  EXPECT_NE(::kill(static_cast<pid_t>(*pid), 0), 0);
 }
 
 }  // namespace

@@ -230,6 +230,7 @@ inline DoctorFacts well(const MadeMachine& machine) {
   for (const char* backend : {"gloo", "nccl"}) {
     CollectiveTry one;
     one.backend = backend;
+    one.command = std::string("torchrun SCRIPT ") + backend;
     one.ranks = 3;
     one.complete = true;
     one.reduce_bytes = 64e6;
@@ -261,6 +262,7 @@ inline DoctorFacts well(const MadeMachine& machine) {
 inline SmokeResult well_smoked() {
   SmokeResult smoke;
   smoke.run = "20261129-080000-smoke";
+  smoke.dir = "/data/runs/20261129-080000-smoke";
   smoke.program = "train";
   smoke.unix_s = 1e9;
   smoke.passed = true;

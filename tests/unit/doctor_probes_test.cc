@@ -83,6 +83,10 @@ TEST(DoctorFactsJson, WordsOfAStrangerAreHeldToTheirTypes) {
   EXPECT_FALSE(facts.gpus.has_value());
   EXPECT_EQ(facts.torch.find('\x1b'), std::string::npos);
   EXPECT_EQ(facts.packages.size(), 1u);
+  DoctorFacts told;
+  (void)from_json(R"({"torch_error": "401 for hf_abcdefghij0123456789"})", told.framework).ok();
+  EXPECT_NE(told.framework.torch_error.find("hf_"), std::string::npos);
+  EXPECT_EQ(to_json(told).find("hf_"), std::string::npos);  // the report
   const std::string whole = R"({"step": "join", "world": 2, "pair": {"from": 0, "to": 1}})";
   for (std::size_t cut = 0; cut <= whole.size(); ++cut) {
     RankWord word;
@@ -110,7 +114,7 @@ TEST(DoctorStorage, SaysWhyAFolderCannotBeWritten) {
 TEST(DoctorSmoke, IsKeptByProgramAndFolder) {
   MadeMachine machine;
   const auto runs = machine.root() / "runs";
-  EXPECT_FALSE(recent_smoke(runs, "train", "/work"));
+  EXPECT_FALSE(*recent_smoke(runs, "train", "/work"));
   SmokeResult result = well_smoked();
   result.cwd = "/work";
   for (int i = 0; i < 60; ++i) {
@@ -118,17 +122,17 @@ TEST(DoctorSmoke, IsKeptByProgramAndFolder) {
     result.passed = i < 59;
     ASSERT_TRUE(keep_smoke(runs, result).ok());
   }
-  const auto newest = recent_smoke(runs, "train", "/work");
+  const auto newest = *recent_smoke(runs, "train", "/work");
   ASSERT_TRUE(newest.has_value());
   EXPECT_EQ(newest->unix_s, 1e9 + 59);
   EXPECT_FALSE(newest->passed);
   EXPECT_EQ(newest->steps_seen, std::optional(20));
-  EXPECT_FALSE(recent_smoke(runs, "train", "/elsewhere"));
-  EXPECT_FALSE(recent_smoke(runs, "other", "/work"));
+  EXPECT_FALSE(*recent_smoke(runs, "train", "/elsewhere"));
+  EXPECT_FALSE(*recent_smoke(runs, "other", "/work"));
   machine.put("runs/doctor/smoke.json", "{ broken");
-  EXPECT_FALSE(recent_smoke(runs, "train", "/work"));
+  EXPECT_FALSE(*recent_smoke(runs, "train", "/work"));
   EXPECT_TRUE(keep_smoke(runs, result).ok());
-  EXPECT_TRUE(recent_smoke(runs, "train", "/work"));
+  EXPECT_TRUE(*recent_smoke(runs, "train", "/work"));
 }
 
 TEST(DoctorHostFacts, ControlGroupsBoundTheMemory) {

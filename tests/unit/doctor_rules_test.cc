@@ -39,7 +39,8 @@ std::vector<Check> judged(const DoctorFacts& facts, const SmokeResult& smoke, bo
   judge_collective(facts, judge);
   judge_storage(facts, judge);
   judge_smoke(smoke, judge);
-  judge_ready(kept ? std::optional(smoke) : std::nullopt, 1e9 + 3600, judge);
+  judge_ready(kept ? std::optional(smoke) : std::nullopt, 1e9 + 3600,
+              {{"runs", "/data/runs"}, {"command", "'python train.py'"}}, judge);
   return checks;
 }
 
@@ -407,14 +408,24 @@ TEST(DoctorRules, EveryCodeIsProvoked) {
       EXPECT_FALSE(check.finding.claim.empty()) << one.code;
       EXPECT_FALSE(check.finding.evidence.empty()) << one.code;
       EXPECT_FALSE(check.finding.next_step.empty() || check.by_hand.empty()) << one.code;
-      for (const char* hole : {"{bdf}", "{gpu}", "{python}", "{path}"}) {
-        EXPECT_EQ(check.by_hand.find(hole), std::string::npos) << one.code;
-        EXPECT_EQ(check.finding.next_step.find(hole), std::string::npos) << one.code;
-      }
+      for (const char* hole :
+           {"{bdf}", "{gpu}", "{python}", "{path}", "{name}", "{run}", "{runs}", "{command}"})
+        EXPECT_EQ((check.by_hand + check.finding.next_step).find(hole), std::string::npos)
+            << one.code;
     }
   }
   for (const DoctorRule& rule : doctor_rules())
     EXPECT_TRUE(provoked.contains(std::string(rule.code))) << rule.code << " has no case";
+}
+
+// A path with a blank or a quote in it is one word of the command to paste.
+TEST(DoctorRules, CommandsByHandAreQuoted) {
+  std::vector<Check> checks;
+  Judge judge(checks);
+  judge.fail("storage-short", "claim", words("it"), {{"path", "/data/it's mine"}});
+  EXPECT_EQ(checks[0].by_hand, "df -h '/data/it'\\''s mine'");
+  judge.fail("torchrun-fails", "claim", words("it"), {{"command", "torchrun 'a b'"}});
+  EXPECT_EQ(checks[1].by_hand, "torchrun 'a b'");
 }
 
 TEST(DoctorRules, CodesAreDistinctAndDocumented) {

@@ -219,7 +219,7 @@ TEST(ReportFigures, DigitsFollowTheUncertainty) {
   EXPECT_EQ(seconds_cell(row(24.12, 0.21), 372), "24.1 ±0.2");
   EXPECT_EQ(seconds_cell(row(0, 0), 372), "0");
   EXPECT_EQ(seconds_cell(LedgerRow{}, 372), "not measured");
-  EXPECT_EQ(shell_line({"a b", "it's", "--x=1", ""}), "'a b' 'it'\\''s' --x=1 ''");
+  EXPECT_EQ(report::shell_line({"a b", "it's", "--x=1", ""}), "'a b' 'it'\\''s' --x=1 ''");
 }
 
 }  // namespace
