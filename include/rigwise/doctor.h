@@ -105,6 +105,7 @@ struct DoctorOptions {
   int level = 1;                          // 1: seconds, 2: a minute, 3: ten minutes
   std::vector<Rung> only = {};            // empty: those of the level
   bool keep_going = false;                // past the first rung that fails
+  bool cpu = false;                       // the run is to use no GPU
   std::string python = {};                // empty: the one of `command`, else of the environment
   std::vector<std::string> command = {};  // the run's, where it is known
   std::string program = {};               // its script or module, as runs are named

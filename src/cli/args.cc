@@ -615,6 +615,7 @@ Verb add_doctor(CLI::App& app, DoctorArgs& args, DoctorWords& words) {
       ->capture_default_str();
   verb->add_option("--only", words.only, "Only these rungs")->type_name("RUNG,…")->delimiter(',');
   verb->add_flag("--keep-going", args.keep_going, "Past the first rung that fails");
+  verb->add_flag("--cpu", args.cpu, "The run is to use no GPU");
   verb->add_option("--python", args.python,
                    "The Python of your runs (default: that of --smoke, of the environment)")
       ->type_name("PATH");

@@ -116,7 +116,7 @@ struct PlanArgs : Common {
 struct DoctorArgs : Common {
   int level = 1;
   std::vector<Rung> only = {};
-  bool keep_going = false;
+  bool keep_going = false, cpu = false;
   std::string python = {}, root = {}, fail_on = "fail";
   std::vector<std::string> dirs = {};
   std::optional<double> need_bytes = {};

@@ -21,6 +21,7 @@ DoctorOptions options_of(const DoctorArgs& args) {
   options.level = args.level;
   options.only = args.only;
   options.keep_going = args.keep_going;
+  options.cpu = args.cpu;
   options.python = args.python;
   options.command = args.smoke;
   options.program = program_of(args.smoke);

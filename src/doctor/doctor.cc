@@ -37,6 +37,23 @@ int level_of(Rung rung) {
 /// A driver without persistence wakes its cards one by one, some seconds each.
 constexpr std::chrono::seconds kFilesLimit{4}, kDriverLimit{15};
 
+/// A run that is to use no GPU says so: by doctor's own flag, by a variable that hides every one,
+/// or by a flag that launchers and trainers have for it.
+std::string why_no_gpu(const DoctorOptions& options, const HostFacts& host) {
+  if (options.cpu) return "--cpu";
+  const auto visible = host.variables.find("CUDA_VISIBLE_DEVICES");
+  if (visible != host.variables.end() && (visible->second.empty() || visible->second == "-1"))
+    return "CUDA_VISIBLE_DEVICES=" + (visible->second.empty() ? "\"\"" : visible->second);
+  for (std::size_t i = 0; i < options.command.size(); ++i) {
+    const std::string word = lower(options.command[i]);
+    if (word != "--cpu" && word != "--use_cpu" && word != "--no_cuda") continue;
+    const std::string next = i + 1 < options.command.size() ? lower(options.command[i + 1]) : "";
+    // "--cpu 8" counts cores
+    if (next != "false" && next != "no" && !to_number(next)) return "the command's " + word;
+  }
+  return {};
+}
+
 class Ladder {
  public:
   explicit Ladder(const DoctorOptions& options) : options_(options) {}
@@ -112,6 +129,7 @@ class Ladder {
         return judge_host(facts_, judge);
       case Rung::devices:
         know_devices();
+        if (judge_left_out(facts_, judge)) return;
         judge_devices(facts_, judge);
         return judge_links(facts_, judge, false);
       case Rung::framework:
@@ -144,6 +162,7 @@ class Ladder {
     if (std::exchange(host_known_, true)) return;
     const auto text = run_in_child([&] { return to_json(read_host(options_.root)); }, kFilesLimit);
     if (!text || !from_json(*text, facts_.host)) facts_.host.host = "this host";
+    facts_.cpu_meant = why_no_gpu(options_, facts_.host);
   }
 
   void know_devices() {
@@ -180,7 +199,8 @@ class Ladder {
     choose_python(options_, facts_.framework);
     if (facts_.framework.python.empty()) return;
     probe_framework(facts_.framework);
-    facts_.work = probe_gpus(facts_.framework);
+    place_on_bus(facts_.devices, facts_.framework);
+    if (facts_.cpu_meant.empty()) facts_.work = probe_gpus(facts_.framework);
   }
 
   const DoctorOptions& options_;

@@ -83,7 +83,8 @@ struct DeviceFacts {
 /// What a rank's Python sees.
 struct TorchGpu {
   int index = 0;
-  std::string name, capability, pci;  // "8.6", "0000:01:00.0"
+  std::string name, capability, pci;  // "8.6", "0000:01:00.0"; pci: "" where torch does not say
+  std::string uuid;                   // as torch writes it, without "GPU-"
   std::optional<double> total_bytes;
 };
 struct Extension {
@@ -94,8 +95,8 @@ struct FrameworkFacts {
   std::string trouble;    // why no probe ran or ended: "no answer within …", "ended by signal 11"
   std::string last_step;  // what it was doing then
   std::string python_version;
-  std::string torch_error;                           // of import: "ModuleNotFoundError: …"
-  std::string torch, cuda, hip, xpu, gpu_error;      // what it was built for; of torch.cuda.init()
+  std::string torch_error;  // of import: "ModuleNotFoundError: …"
+  std::string torch, cuda, hip, xpu, gpu_error;  // what it was built for; of torch.cuda.init()
   std::string device_error, nccl_error, peer_error;  // of the calls behind it
   std::string nccl;                                  // that torch was built with
   std::string nccl_loaded, nccl_file;  // that is mapped; "" where it is built into torch
@@ -187,6 +188,7 @@ struct StorageFacts {
 };
 
 struct DoctorFacts {
+  std::string cpu_meant = {};  // why the run is to use no GPU: "--cpu"; "": it may use them
   HostFacts host = {};
   DeviceFacts devices = {};
   FrameworkFacts framework = {};
@@ -198,6 +200,7 @@ struct DoctorFacts {
 
 std::string to_json(const HostFacts& facts);
 std::string to_json(const DeviceFacts& facts);
+std::string to_json(const FrameworkFacts& facts);
 std::string to_json(const StorageTry& facts);
 std::string to_json(const StorageFacts& facts);
 /// For the report: what looks like a secret is "***".

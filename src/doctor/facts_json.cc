@@ -78,7 +78,7 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, DeviceFa
 template <class V, class T>
 void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, TorchGpu> {
   v("index", x.index), v("name", x.name), v("capability", x.capability), v("pci", x.pci);
-  v("total_bytes", x.total_bytes);
+  v("uuid", x.uuid), v("total_bytes", x.total_bytes);
 }
 
 template <class V, class T>
@@ -91,7 +91,10 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, Framewor
   v("python", x.python), v("python_how", x.python_how), v("trouble", x.trouble);
   v("last_step", x.last_step), v("python_version", x.python_version);
   v("torch_error", x.torch_error), v("torch", x.torch), v("cuda", x.cuda), v("hip", x.hip);
-  v("nccl", x.nccl), v("gpu_error", x.gpu_error), v("gloo", x.gloo), v("gpus", x.gpus);
+  v("xpu", x.xpu), v("gpu_error", x.gpu_error), v("device_error", x.device_error);
+  v("nccl_error", x.nccl_error), v("peer_error", x.peer_error), v("nccl", x.nccl);
+  v("nccl_loaded", x.nccl_loaded), v("nccl_file", x.nccl_file), v("gloo", x.gloo);
+  v("gpus", x.gpus);
   v("arch_list", x.arch_list), v("devices", x.devices), v("no_peer", x.no_peer);
   v("packages", x.packages), v("loaded", x.loaded), v("extensions", x.extensions);
   v("has_accelerate", x.has_accelerate), v("has_deepspeed", x.has_deepspeed);
@@ -164,6 +167,7 @@ template <class V, class T>
 void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, DoctorFacts> {
   v("host", x.host), v("devices", x.devices), v("framework", x.framework), v("work", x.work);
   v("launcher", x.launcher), v("collective", x.collective), v("storage", x.storage);
+  v("cpu_meant", x.cpu_meant);
 }
 
 // ---- writing and reading ----------------------------------------------------------------------
@@ -292,6 +296,9 @@ std::string to_json(const HostFacts& facts) {
   return text_of(facts);
 }
 std::string to_json(const DeviceFacts& facts) {
+  return text_of(facts);
+}
+std::string to_json(const FrameworkFacts& facts) {
   return text_of(facts);
 }
 std::string to_json(const StorageTry& facts) {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 
@@ -15,16 +16,28 @@ namespace {
 
 using Names = Judge::Names;
 
+/// The library beside torch whose import began last; empty: the probe was at something else.
+std::string imported(const FrameworkFacts& framework) {
+  constexpr std::string_view kImport = "import ";
+  const bool import = framework.last_step.starts_with(kImport);
+  const std::string name = import ? framework.last_step.substr(kImport.size()) : "";
+  return name == "torch" ? std::string() : name;
+}
+
 /// True where torch came up; else the failure is told.
 bool judge_import(const FrameworkFacts& framework, Judge& judge) {
   const Names names = {{"python", framework.python}};
+  if (framework.python.empty() && framework.trouble.starts_with("looking for it:")) {
+    judge.not_judged("python-missing", framework.trouble);
+    return false;
+  }
   if (framework.python.empty()) {
     judge.fail("python-missing", "No Python was found.", words(framework.trouble));
     return false;
   }
   judge.pass("python-missing", framework.python + " (" + framework.python_how + ")");
-  const bool in_torch = framework.torch.empty() && framework.torch_error.empty();
-  if (!framework.trouble.empty() && in_torch) {
+  // an end within the import of a library beside torch is that one's: judge_extensions
+  if (!framework.trouble.empty() && imported(framework).empty()) {
     const bool hung = framework.trouble.find("no answer within") != std::string::npos;
     judge.fail(hung ? "framework-hung" : "framework-crashed",
                fmt::format("{} {} at: {}.", framework.python, hung ? "hangs" : "ended badly",
@@ -32,8 +45,8 @@ bool judge_import(const FrameworkFacts& framework, Judge& judge) {
                words(framework.trouble), names);
     return false;
   }
-  judge.pass("framework-hung", "imports end");
-  judge.pass("framework-crashed", "imports end");
+  judge.pass("framework-hung", "torch comes up");
+  judge.pass("framework-crashed", "torch comes up");
   if (framework.torch_error.find("No module named 'torch'") != std::string::npos) {
     judge.fail("torch-missing", framework.python + " has no torch.", words(framework.torch_error),
                names);
@@ -155,14 +168,28 @@ void judge_count(const DoctorFacts& facts, const Expected& expected, Judge& judg
   }
 }
 
+constexpr std::array kOfDevices = {"torch-without-gpu", "torch-sees-no-gpu", "torch-count-differs",
+                                   "torch-call-fails", "torch-arch-missing"};
+
 bool judge_devices_of(const DoctorFacts& facts, Judge& judge) {
   const FrameworkFacts& framework = facts.framework;
   const Expected expected = expected_of(facts);
   const Names names = {{"python", framework.python}, {"vendor", expected.vendor}};
   const bool none = expected.usable == 0 && expected.listed == 0;
+  if (!facts.cpu_meant.empty() || !framework.xpu.empty()) {
+    const std::string why = !facts.cpu_meant.empty()
+                                ? "no GPU is to be used: " + facts.cpu_meant
+                                : "torch is built for XPU " + framework.xpu + ", which is not asked";
+    for (const char* code : kOfDevices) {
+      if (facts.cpu_meant.empty())
+        judge.not_judged(code, why);
+      else
+        judge.skip(code, why);
+    }
+    return false;
+  }
   if (none && framework.gpus.value_or(0) == 0) {
-    for (const char* code :
-         {"torch-without-gpu", "torch-sees-no-gpu", "torch-count-differs", "torch-arch-missing"}) {
+    for (const char* code : kOfDevices) {
       if (expected.others)
         judge.not_judged(code, "torch " + framework.torch + " is not built for this host's GPUs");
       else
@@ -191,6 +218,11 @@ bool judge_devices_of(const DoctorFacts& facts, Judge& judge) {
   }
   judge.pass("torch-sees-no-gpu", counted(*framework.gpus, "GPU", "GPUs") + " seen");
   judge_count(facts, expected, judge);
+  if (framework.device_error.empty())
+    judge.pass("torch-call-fails", "torch describes its GPUs");
+  else
+    judge.fail("torch-call-fails", "torch cannot describe its GPUs: " + framework.device_error,
+               words(framework.device_error), names);
   judge_arches(framework, judge);
   return true;
 }
@@ -247,6 +279,8 @@ void judge_nccl(const DoctorFacts& facts, Judge& judge) {
   const Names names = {{"python", framework.python}};
   if (framework.gpus.value_or(0) < 2) {
     judge.skip("nccl-missing", "fewer than two GPUs");
+  } else if (!framework.nccl_error.empty() && framework.nccl.empty()) {
+    judge.not_judged("nccl-missing", "NCCL does not say its version: " + framework.nccl_error);
   } else if (framework.nccl.empty()) {
     judge.fail("nccl-missing", "torch " + framework.torch + " has no NCCL.",
                words("torch.distributed.is_nccl_available() is False"), names);
@@ -257,14 +291,42 @@ void judge_nccl(const DoctorFacts& facts, Judge& judge) {
   for (const auto& [name, version] : framework.packages) {
     if (name.starts_with("nvidia-nccl-")) installed = major_minor(version), package = name;
   }
-  if (framework.nccl.empty() || installed.empty()) {
+  if (installed.empty()) {
     judge.skip("nccl-versions-differ", "no NCCL package beside torch");
-  } else if (framework.nccl != installed) {
+  } else if (framework.nccl_loaded.empty()) {
+    judge.not_judged("nccl-versions-differ", framework.nccl_error.empty()
+                                                 ? "no library of NCCL is mapped"
+                                                 : framework.nccl_error);
+  } else if (framework.nccl_loaded != installed) {
     judge.fail("nccl-versions-differ",
-               fmt::format("torch loaded NCCL {}; {} is {}.", framework.nccl, package, installed),
-               words("torch.cuda.nccl.version() against the package"), names);
+               fmt::format("torch loaded NCCL {}; {} is {}.", framework.nccl_loaded, package,
+                           installed),
+               shown(framework.nccl_file, "ncclGetVersion says " + framework.nccl_loaded), names);
   } else {
     judge.pass("nccl-versions-differ", "NCCL " + installed + ", as installed");
+  }
+}
+
+void judge_peer_access(const FrameworkFacts& framework, Judge& judge) {
+  if (!framework.peer_error.empty())
+    judge.not_judged("peer-access-missing", framework.peer_error);
+  else if (framework.no_peer.empty())
+    judge.pass("peer-access-missing",
+               framework.gpus.value_or(0) < 2 ? "one GPU" : "every pair has peer access");
+  else
+    judge.fail("peer-access-missing",
+               "No peer access between GPUs " + join(framework.no_peer, ", ") + ".",
+               words("torch.cuda.can_device_access_peer"),
+               {{"vendor", framework.hip.empty() ? "nvidia" : "amd"}});
+}
+
+/// The probe put load on a link that it could not find.
+void judge_unplaced(const DoctorFacts& facts, Judge& judge) {
+  for (const auto& work : facts.work) {
+    if (!work.pci.empty()) continue;
+    for (const char* code : {"link-narrow", "link-slow"})
+      judge.not_judged(code, fmt::format("GPU {}: torch does not say its place on the PCI bus",
+                                         work.index));
   }
 }
 
@@ -316,9 +378,8 @@ void judge_extensions(const FrameworkFacts& framework, Judge& judge) {
                words(extension.error), {{"python", framework.python}, {"name", extension.name}});
   }
   // an import that ended the interpreter is the last one that began
-  constexpr std::string_view kImport = "import ";
-  if (!framework.trouble.empty() && framework.last_step.starts_with(kImport)) {
-    const std::string name = framework.last_step.substr(kImport.size());
+  const std::string name = imported(framework);
+  if (!framework.trouble.empty() && !name.empty()) {
     good = false;
     judge.fail("extension-fails", "import " + name + " did not end: " + framework.trouble,
                words(framework.trouble), {{"python", framework.python}, {"name", name}});
@@ -330,21 +391,23 @@ void judge_extensions(const FrameworkFacts& framework, Judge& judge) {
 
 }  // namespace
 
+bool judge_left_out(const DoctorFacts& facts, Judge& judge) {
+  if (facts.cpu_meant.empty() || (facts.devices.pci.empty() && facts.devices.driver.empty()))
+    return false;
+  judge.fail("gpus-left-out", "The GPUs are left out: " + facts.cpu_meant + ".",
+             words(facts.cpu_meant));
+  return true;
+}
+
 void judge_framework(const DoctorFacts& facts, Judge& judge) {
   const FrameworkFacts& framework = facts.framework;
   if (!judge_import(framework, judge)) return;
   if (judge_devices_of(facts, judge)) {
     judge_work(facts, judge);
     judge_links(facts, judge, true);
+    judge_unplaced(facts, judge);
     judge_nccl(facts, judge);
-    if (framework.no_peer.empty())
-      judge.pass("peer-access-missing",
-                 framework.gpus.value_or(0) < 2 ? "one GPU" : "every pair has peer access");
-    else
-      judge.fail("peer-access-missing",
-                 "No peer access between GPUs " + join(framework.no_peer, ", ") + ".",
-                 words("torch.cuda.can_device_access_peer"),
-                 {{"vendor", framework.hip.empty() ? "nvidia" : "amd"}});
+    judge_peer_access(framework, judge);
   }
   judge_libraries(framework, judge);
   judge_extensions(framework, judge);

@@ -28,6 +28,7 @@ namespace {
 
 constexpr int kFrameworkLimit_s = 120, kGpuLimit_s = 60, kHelloLimit_s = 90, kQuickLimit_s = 120,
               kWholeLimit_s = 300, kNameLimit_s = 5;
+constexpr std::chrono::seconds kLookLimit{4};  // files that tell the interpreter
 constexpr std::size_t kMostWords = std::size_t{1} << 20, kMostLines = 20000, kMostRanks = 64;
 
 /// A folder for one probe's script and answers, gone with it.
@@ -217,6 +218,20 @@ LauncherTry hello(const std::string& name, const FrameworkFacts& framework,
   return one;
 }
 
+/// A port that nobody listens on now; 0, which leaves the choice to whoever takes it, where none
+/// can be had.
+int free_port() {
+  const Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  socklen_t size = sizeof address;
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  if (!fd.valid() || ::bind(fd.get(), any, size) != 0 ||
+      ::getsockname(fd.get(), any, &size) != 0)
+    return 0;
+  return ntohs(address.sin_port);
+}
+
 std::vector<std::string> torchrun(const FrameworkFacts& framework, int ranks) {
   return {framework.python, "-m", "torch.distributed.run", "--standalone",
           fmt::format("--nproc-per-node={}", ranks)};
@@ -305,32 +320,69 @@ void read_name(const HostRoot& root, LauncherFacts& into) {
   into.addresses = std::move(addresses);
 }
 
+// ---- the interpreter --------------------------------------------------------------------------
+
+/// One place to look for it, and how that is called. `words`: a command line.
+struct Place {
+  std::vector<std::string> words;
+  std::string how;
+};
+
+/// The one that is named, else the command's, else that of the environment: the first that is said,
+/// whether or not it is there, for else another one would be judged than the one that will run.
+Place place_of_python(const DoctorOptions& options, const Variables& variables) {
+  if (!options.python.empty()) return {{options.python}, "--python"};
+  if (!options.command.empty()) return {options.command, ""};
+  if (const auto own = variable(variables, "RIGWISE_PYTHON"); !own.empty())
+    return {{own}, "RIGWISE_PYTHON"};
+  for (const char* name : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
+    if (const auto prefix = variable(variables, name); !prefix.empty())
+      return {{prefix + "/bin/python"}, name};
+  }
+  return {{"python3"}, "PATH"};
+}
+
+FrameworkFacts look_for_python(const DoctorOptions& options) {
+  FrameworkFacts out;
+  const Variables variables = own_variables();
+  const Place place = place_of_python(options, variables);
+  const auto found = find_python(options.root, place.words, options.cwd.string(), variables);
+  std::error_code error;
+  if (found && fs::exists(found->path, error)) {
+    out.python = found->path;
+    out.python_how = place.how.empty() ? found->how : place.how;
+  } else if (found && options.root.live()) {
+    out.trouble = found->path + " is not there";
+  } else {
+    out.trouble = found ? "a recorded machine has no programs to run" : found.error().message;
+  }
+  if (!out.trouble.empty() && !place.how.empty() && place.how != "PATH")
+    out.trouble += " (named by " + place.how + ")";
+  return out;
+}
+
 }  // namespace
 
 void choose_python(const DoctorOptions& options, FrameworkFacts& into) {
-  const Variables variables = own_variables();
-  std::vector<std::string> argv = options.command;
-  std::string how;
-  if (!options.python.empty()) {
-    argv = {options.python};
-    how = "--python";
-  } else if (argv.empty()) {
-    const std::string own = variable(variables, "RIGWISE_PYTHON");
-    argv = {own.empty() ? "python3" : own};
-    how = own.empty() ? "PATH" : "RIGWISE_PYTHON";
-    for (const char* name : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
-      if (own.empty() && variables.contains(name)) how = name;
+  const auto text = run_in_child([&] { return to_json(look_for_python(options)); }, kLookLimit);
+  if (!text || !from_json(*text, into))
+    into.trouble = "looking for it: " + (text ? std::string("no sense") : text.error().message);
+}
+
+std::string nccl_version(const std::string& text) {
+  const auto number = to_integer(text);
+  if (!number) return text;
+  const auto major = *number < 10000 ? 1000 : 10000;  // 2.8.4 is 2804, 2.18.5 is 21805
+  return fmt::format("{}.{}.{}", *number / major, *number % major / 100, *number % 100);
+}
+
+void place_on_bus(const DeviceFacts& devices, FrameworkFacts& into) {
+  for (auto& gpu : into.devices) {
+    for (const auto& one : devices.driver) {
+      if (gpu.pci.empty() && !gpu.uuid.empty() &&
+          (one.device.uuid == gpu.uuid || one.device.uuid == "GPU-" + gpu.uuid))
+        gpu.pci = one.device.pci_address;
     }
-  }
-  const auto found = find_python(options.root, argv, options.cwd.string(), variables);
-  std::error_code error;
-  if (found && fs::exists(found->path, error)) {
-    into.python = found->path;
-    into.python_how = how.empty() ? found->how : how;
-  } else if (found && options.root.live()) {
-    into.trouble = found->path + " is not there";
-  } else {
-    into.trouble = found ? "a recorded machine has no programs to run" : found.error().message;
   }
 }
 
@@ -343,11 +395,8 @@ void probe_framework(FrameworkFacts& into) {
   into.python = before.python;  // which interpreter was asked is not its to say
   into.python_how = before.python_how;
   into.trouble = answer.trouble;
-  if (into.nccl.empty()) return;
-  if (to_integer(into.nccl)) {  // 21805: an older torch gives the number
-    const auto number = *to_integer(into.nccl);
-    into.nccl = fmt::format("{}.{}.{}", number / 10000, number / 100 % 100, number % 100);
-  }
+  into.nccl = nccl_version(into.nccl);
+  into.nccl_loaded = nccl_version(into.nccl_loaded);
 }
 
 std::vector<GpuWork> probe_gpus(const FrameworkFacts& framework) {
@@ -393,12 +442,12 @@ LauncherFacts probe_launchers(const DoctorFacts& facts, const HostRoot& root) {
   }
   if (!framework.has_deepspeed) {
     out.tries.push_back({.name = "deepspeed", .skipped = "deepspeed is not installed"});
-  } else if (framework.gpus.value_or(0) < 2) {
+  } else if (framework.gpus.value_or(0) < 2 || !facts.cpu_meant.empty()) {
     out.tries.push_back({.name = "deepspeed", .skipped = "deepspeed counts GPUs: fewer than two"});
   } else {
     out.tries.push_back(hello("deepspeed", framework,
                               {framework.python, "-m", "deepspeed.launcher.runner", "--num_gpus=2",
-                               "--master_port=29511"}));
+                               fmt::format("--master_port={}", free_port())}));
   }
   return out;
 }
@@ -406,14 +455,16 @@ LauncherFacts probe_launchers(const DoctorFacts& facts, const HostRoot& root) {
 CollectiveFacts probe_collectives(const DoctorFacts& facts, int level) {
   CollectiveFacts out;
   const FrameworkFacts& framework = facts.framework;
-  const int gpus = std::min(framework.gpus.value_or(0), 8);
+  const int gpus = facts.cpu_meant.empty() ? std::min(framework.gpus.value_or(0), 8) : 0;
   if (framework.torch.empty() || !framework.gloo) {
     out.tries.push_back({.backend = "gloo", .skipped = "no torch with Gloo"});
   } else {
     out.tries.push_back(exchange(framework, "gloo", std::max(2, gpus), level));
   }
   if (framework.nccl.empty() || gpus < 2) {
-    out.tries.push_back({.backend = "nccl", .skipped = "fewer than two GPUs"});
+    out.tries.push_back({.backend = "nccl",
+                         .skipped = facts.cpu_meant.empty() ? "fewer than two GPUs"
+                                                            : "no GPU is to be used"});
   } else {
     out.tries.push_back(exchange(framework, "nccl", gpus, level));
   }

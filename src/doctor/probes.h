@@ -18,8 +18,13 @@ namespace rigwise::doctor {
 std::string_view probe_script(std::string_view name);
 
 /// The interpreter to ask, into `into.python` and `.python_how`: the one named, else that of the
-/// command, of the environment, of PATH.
+/// command, of RIGWISE_PYTHON, VIRTUAL_ENV, CONDA_PREFIX, of PATH. Looked for in a child.
 void choose_python(const DoctorOptions& options, FrameworkFacts& into);
+
+/// 21805, as NCCL states its version, is "2.18.5"; other words stay.
+std::string nccl_version(const std::string& text);
+/// GPUs whose place torch does not say get that of the driver's GPU of the same UUID.
+void place_on_bus(const DeviceFacts& devices, FrameworkFacts& into);
 
 void probe_framework(FrameworkFacts& into);
 /// One process a GPU: memory, a product with a known result, copies while the link is looked at.

@@ -46,6 +46,8 @@ void judge_devices(const DoctorFacts& facts, Judge& judge);
 /// Links as they were read while the GPU was busy, by whoever kept it busy. Part of devices where a
 /// GPU works anyway, of framework where the probe put the load on.
 void judge_links(const DoctorFacts& facts, Judge& judge, bool load_put_on);
+/// True where GPUs are there and the run is to use none: told, and nothing of theirs is judged.
+bool judge_left_out(const DoctorFacts& facts, Judge& judge);
 void judge_framework(const DoctorFacts& facts, Judge& judge);
 void judge_launcher(const DoctorFacts& facts, Judge& judge);
 void judge_collective(const DoctorFacts& facts, Judge& judge);

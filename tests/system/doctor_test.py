@@ -6,6 +6,7 @@ Cases with torch run where RIGWISE_PYTHON, .venv of the source folder or this Py
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,70 @@ class Doctor(unittest.TestCase):
         found = self.failed(report)["extension-fails"]
         self.assertIn("CUDA setup failed", found["claim"])
         self.assertIn("import bitsandbytes", found["by_hand"])
+
+    TORCH = """
+        __version__ = "2.13.0+cu130"
+        import ctypes, os, types
+        class version: cuda, hip = "13.0", None
+        class NoGpu(RuntimeError): pass
+        def init():
+            how = os.environ.get("FAKE_INIT", "")
+            if how == "crash": os.kill(os.getpid(), 11)
+            if "FAKE_NCCL" in os.environ: ctypes.CDLL(os.environ["FAKE_NCCL"])
+        cuda = types.SimpleNamespace(
+            init=init, is_available=lambda: True, device_count=lambda: 1, get_arch_list=lambda: ["sm_86"],
+            get_device_properties=lambda index: (_ for _ in ()).throw(RuntimeError("CUDA error: unknown error")),
+            can_device_access_peer=lambda a, b: True, nccl=types.SimpleNamespace(version=lambda: (2, 30, 4)))
+        """
+
+    def fake_torch(self):
+        self.script("fake/torch/__init__.py", self.TORCH)
+        self.script("fake/torch/distributed.py", "import os\nis_available = lambda: True\nis_nccl_available = lambda: 'FAKE_NCCL' in os.environ\n")
+        self.script("fake/bitsandbytes/__init__.py", "from . import cextension\n")
+        self.script("fake/bitsandbytes/cextension.py", """
+            class ErrorHandlerMockBNBNativeLibrary:
+                error_msg = "libcudart.so.13: cannot open shared object file"
+            lib = ErrorHandlerMockBNBNativeLibrary()
+            """)
+        self.script("fake/bitsandbytes-9.9.dist-info/METADATA", "Metadata-Version: 2.1\nName: bitsandbytes\nVersion: 9.9\n")
+        return {"PYTHONPATH": str(self.folder / "fake")}
+
+    def test_a_driver_that_takes_torch_down(self):
+        code, report = self.report("--only", "framework", "--python", sys.executable, FAKE_INIT="crash", **self.fake_torch())
+        found = self.failed(report)["framework-crashed"]
+        self.assertIn("torch.cuda.init()", found["claim"])
+        self.assertEqual(code, 4)
+
+    def test_calls_that_raise_and_a_library_that_only_seems_to_load(self):
+        code, report = self.report("--only", "framework", "--python", sys.executable, **self.fake_torch())
+        self.assertIn("unknown error", self.failed(report)["torch-call-fails"]["claim"])
+        self.assertIn("libcudart.so.13", self.failed(report)["extension-fails"]["claim"])
+
+    @unittest.skipUnless(shutil.which("cc"), "no compiler")
+    def test_the_nccl_that_is_mapped_counts(self):
+        library = str(self.folder / "libnccl.so.2")
+        source = self.script("nccl.c", "int ncclGetVersion(int *version) { *version = 22809; return 0; }\n")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        self.script("fake/nvidia_nccl_cu13-2.30.4.dist-info/METADATA", "Metadata-Version: 2.1\nName: nvidia-nccl-cu13\nVersion: 2.30.4\n")
+        code, report = self.report("--only", "framework", "--python", sys.executable, FAKE_NCCL=library, **self.fake_torch())
+        self.assertIn("loaded NCCL 2.28.9", self.failed(report)["nccl-versions-differ"]["claim"])
+        self.assertIn(library, str(self.failed(report)["nccl-versions-differ"]["evidence"]))
+
+    def test_a_run_that_is_meant_for_the_cpu(self):
+        for words, variables in (["--cpu"], {}), ([], {"CUDA_VISIBLE_DEVICES": ""}), ([], {"CUDA_VISIBLE_DEVICES": "-1"}):
+            code, report = self.report("--only", "devices,framework", "--python", sys.executable, *words,
+                                       **self.fake_torch() | self.fake_nvml(device={"lost_at_s": 0}) | variables)
+            self.assertEqual(code, 0, self.failed(report))
+            self.assertNotIn("torch-call-fails", self.failed(report))
+
+    def test_the_environment_names_the_python(self):
+        python = self.script("venv/bin/python", f"#!/bin/sh\nexec {sys.executable} \"$@\"\n")
+        code, report = self.report("--only", "framework", VIRTUAL_ENV=str(self.folder / "venv"), RIGWISE_PYTHON="")
+        self.assertEqual((report["python"], report["facts"]["framework"]["python_how"]), (python, "VIRTUAL_ENV"))
+        code, report = self.report("--only", "framework", VIRTUAL_ENV=str(self.folder / "gone"), RIGWISE_PYTHON="")
+        said = str(self.failed(report)["python-missing"]["evidence"])
+        self.assertIn("gone/bin/python", said)
+        self.assertIn("named by VIRTUAL_ENV", said)
 
     # ---- launcher and collective
 

@@ -196,7 +196,8 @@ inline DoctorFacts well(const MadeMachine& machine) {
   framework.python_how = "--python";
   framework.torch = "2.13.0+cu130";
   framework.cuda = "13.0";
-  framework.nccl = "2.30.4";
+  framework.nccl = framework.nccl_loaded = "2.30.4";
+  framework.nccl_file = "/venv/lib/libnccl.so.2";
   framework.gloo = true;
   framework.gpus = 2;
   framework.arch_list = {"sm_80", "sm_86", "sm_90"};
@@ -205,7 +206,8 @@ inline DoctorFacts well(const MadeMachine& machine) {
   framework.extensions = {{"transformers", "5.0", ""}};
   for (int i = 0; i < 2; ++i) {
     const std::string address = i == 0 ? "0000:01:00.0" : "0000:02:00.0";
-    framework.devices.push_back({i, "RTX 3090", "8.6", address, 24e9});
+    framework.devices.push_back(
+        {i, "RTX 3090", "8.6", address, "made-" + std::to_string(i), 24e9});
     GpuWork work;
     work.index = i;
     work.pci = address;

@@ -11,6 +11,7 @@
 
 #include "base/files.h"
 #include "base/text.h"
+#include "doctor/probes.h"
 #include "doctor_made.h"
 
 namespace rigwise::doctor {
@@ -32,8 +33,10 @@ std::vector<Check> judged(const DoctorFacts& facts, const SmokeResult& smoke, bo
   std::vector<Check> checks;
   Judge judge(checks);
   judge_host(facts, judge);
-  judge_devices(facts, judge);
-  judge_links(facts, judge, false);
+  if (!judge_left_out(facts, judge)) {
+    judge_devices(facts, judge);
+    judge_links(facts, judge, false);
+  }
   judge_framework(facts, judge);
   judge_launcher(facts, judge);
   judge_collective(facts, judge);
@@ -126,6 +129,7 @@ std::vector<Case> device_cases() {
       {"device-nodes-denied", {}, [](F f) { f.devices.nodes_denied = {"/dev/nvidia0"}; }},
       {"visible-devices-bad",
        [](M m) { m.put("proc/self/environ", std::string("CUDA_VISIBLE_DEVICES=0,5\0", 25)); }},
+      {"gpus-left-out", {}, [](F f) { f.cpu_meant = "CUDA_VISIBLE_DEVICES=-1"; }},
       {"device-order-unset", {}, [](F f) { f.devices.driver[1].device.name = "RTX 3060"; }},
       {"models-differ", {}, [](F f) { f.devices.driver[1].device.name = "RTX 3060"; }},
       {"xid-hardware",
@@ -235,6 +239,12 @@ std::vector<Case> framework_cases() {
              "initialized";
        }},
       {"torch-count-differs", {}, [](F f) { f.framework.gpus = 1; }},
+      {"torch-call-fails",
+       {},
+       [](F f) {
+         f.framework.devices.clear();
+         f.framework.device_error = "RuntimeError: CUDA error: unspecified launch failure";
+       }},
       {"torch-arch-missing",
        {},
        [](F f) {
@@ -251,7 +261,7 @@ std::vector<Case> framework_cases() {
        [](F f) { f.work[1].trouble = "OutOfMemoryError: CUDA out of memory"; }},
       {"gpu-work-wrong", {}, [](F f) { f.work[1].correct = false; }},
       {"nccl-missing", {}, [](F f) { f.framework.nccl = ""; }},
-      {"nccl-versions-differ", {}, [](F f) { f.framework.nccl = "2.28.9"; }},
+      {"nccl-versions-differ", {}, [](F f) { f.framework.nccl_loaded = "2.28.9"; }},
       {"cuda-libraries-mixed",
        {},
        [](F f) { f.framework.packages["nvidia-cublas-cu12"] = "12.4"; }},
@@ -416,6 +426,103 @@ TEST(DoctorRules, EveryCodeIsProvoked) {
   }
   for (const DoctorRule& rule : doctor_rules())
     EXPECT_TRUE(provoked.contains(std::string(rule.code))) << rule.code << " has no case";
+}
+
+std::vector<Check> framework_of(const std::function<void(DoctorFacts&)>& change) {
+  MadeMachine machine;
+  DoctorFacts facts = well(machine);
+  change(facts);
+  std::vector<Check> checks;
+  Judge judge(checks);
+  judge_framework(facts, judge);
+  return checks;
+}
+
+std::string state_of(const std::vector<Check>& checks, std::string_view code) {
+  std::string state = "absent";
+  for (const auto& check : checks) {
+    if (check.finding.id == code) state = to_string(check.state);
+  }
+  return state;
+}
+
+// What the driver does to torch once it is imported is no pass either.
+TEST(DoctorRules, AnEndBehindTheImportOfTorchIsTold) {
+  const auto ended = [](const char* trouble, const char* step) {
+    return failed_codes(framework_of([&](DoctorFacts& facts) {
+      facts.framework.trouble = trouble;
+      facts.framework.last_step = step;
+      facts.framework.gpus.reset();
+      facts.framework.devices.clear();
+    }));
+  };
+  using Codes = std::set<std::string>;
+  EXPECT_EQ(ended("no answer within 120 s", "torch.cuda.init()"), Codes{"framework-hung"});
+  EXPECT_EQ(ended("ended by signal 11", "torch.cuda.init()"), Codes{"framework-crashed"});
+  EXPECT_EQ(ended("exit 1: AttributeError", "libraries"), Codes{"framework-crashed"});
+  EXPECT_TRUE(ended("ended by signal 11", "import flash_attn").contains("extension-fails"));
+  EXPECT_FALSE(ended("ended by signal 11", "import flash_attn").contains("framework-crashed"));
+}
+
+TEST(DoctorRules, ARunThatIsMeantForTheCpuIsNotHeldAgainstTheGpus) {
+  const auto checks = framework_of([](DoctorFacts& facts) {
+    facts.cpu_meant = "--cpu";
+    facts.framework.torch = "2.13.0+cpu";
+    facts.framework.cuda = "";
+    facts.framework.gpus = 0;
+    facts.framework.devices.clear();
+    facts.work.clear();
+  });
+  EXPECT_TRUE(failed_codes(checks).empty());
+  EXPECT_EQ(state_of(checks, "torch-without-gpu"), "skipped");
+}
+
+TEST(DoctorRules, AnXpuBuildIsNoCpuBuild) {
+  const auto checks = framework_of([](DoctorFacts& facts) {
+    facts.framework.cuda = "";
+    facts.framework.xpu = "20250101";
+    facts.framework.gpus = 0;
+  });
+  EXPECT_EQ(state_of(checks, "torch-without-gpu"), "not_judged");
+}
+
+TEST(DoctorRules, NcclIsHeldAgainstTheLibraryThatIsMapped) {
+  const auto built = framework_of([](DoctorFacts& facts) { facts.framework.nccl = "2.27.1"; });
+  EXPECT_EQ(state_of(built, "nccl-versions-differ"), "pass");
+  const auto inside = framework_of([](DoctorFacts& facts) { facts.framework.nccl_loaded = ""; });
+  EXPECT_EQ(state_of(inside, "nccl-versions-differ"), "not_judged");
+}
+
+TEST(DoctorRules, CallsThatRaiseAreNotPassed) {
+  const auto checks = framework_of([](DoctorFacts& facts) {
+    facts.framework.peer_error = "RuntimeError: out of luck";
+    facts.framework.nccl = "", facts.framework.nccl_loaded = "";
+    facts.framework.nccl_error = "OSError: libnccl.so.2";
+  });
+  for (const char* code : {"peer-access-missing", "nccl-missing", "nccl-versions-differ"})
+    EXPECT_EQ(state_of(checks, code), "not_judged") << code;
+}
+
+TEST(DoctorRules, AGpuWithoutAPlaceOnTheBusIsFoundByItsUuidOrNotJudged) {
+  MadeMachine machine;
+  DoctorFacts facts = well(machine);
+  for (auto& device : facts.framework.devices) device.pci = "";
+  facts.framework.devices[1].uuid = "another";
+  place_on_bus(facts.devices, facts.framework);
+  EXPECT_EQ(facts.framework.devices[0].pci, "0000:01:00.0");
+  EXPECT_EQ(facts.framework.devices[1].pci, "");
+  const auto checks = framework_of([](DoctorFacts& other) { other.work[0].pci = ""; });
+  EXPECT_TRUE(std::any_of(checks.begin(), checks.end(), [](const Check& check) {
+    return check.finding.id == "link-narrow" && check.state == CheckState::not_judged;
+  }));
+}
+
+TEST(DoctorRules, VersionsOfNccl) {
+  EXPECT_EQ(nccl_version("21805"), "2.18.5");
+  EXPECT_EQ(nccl_version("2804"), "2.8.4");
+  EXPECT_EQ(nccl_version("23004"), "2.30.4");
+  EXPECT_EQ(nccl_version("2.30.4"), "2.30.4");
+  EXPECT_EQ(nccl_version(""), "");
 }
 
 // A path with a blank or a quote in it is one word of the command to paste.
