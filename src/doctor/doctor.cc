@@ -36,6 +36,9 @@ int level_of(Rung rung) {
 
 /// A driver without persistence wakes its cards one by one, some seconds each.
 constexpr std::chrono::seconds kFilesLimit{4}, kDriverLimit{15};
+// Every level begins with them (host, bus, drivers), and level 1 ends with one more look at files:
+// none of them can ever get less than its own limit, so that what hangs is named.
+static_assert(3 * kFilesLimit + kDriverLimit <= std::chrono::seconds(int(level_limit_s(1))));
 
 /// A run that is to use no GPU says so: by doctor's own flag, by a variable that hides every one,
 /// or by a flag that launchers and trainers have for it.
@@ -54,9 +57,17 @@ std::string why_no_gpu(const DoctorOptions& options, const HostFacts& host) {
   return {};
 }
 
+/// A rung that is asked for by name has the time of its own level.
+int level_asked(const DoctorOptions& options) {
+  int level = options.level;
+  for (const Rung rung : options.only) level = std::max(level, level_of(rung));
+  return level;
+}
+
 class Ladder {
  public:
-  explicit Ladder(const DoctorOptions& options) : options_(options) {}
+  explicit Ladder(const DoctorOptions& options)
+      : options_(options), budget_(level_limit_s(level_asked(options))) {}
 
   DoctorReport climb() {
     DoctorReport report;
@@ -138,11 +149,11 @@ class Ladder {
         return judge_framework(facts_, judge);
       case Rung::launcher:
         know_framework();
-        facts_.launcher = probe_launchers(facts_, options_.root);
+        facts_.launcher = probe_launchers(facts_, options_.root, budget_);
         return judge_launcher(facts_, judge);
       case Rung::collective:
         know_framework();
-        facts_.collective = probe_collectives(facts_, options_.level);
+        facts_.collective = probe_collectives(facts_, options_.level, budget_);
         return judge_collective(facts_, judge);
       case Rung::storage:
         facts_.storage = probe_storage(options_);
@@ -198,12 +209,13 @@ class Ladder {
     if (std::exchange(framework_known_, true) || !options_.root.live()) return;
     choose_python(options_, facts_.framework);
     if (facts_.framework.python.empty()) return;
-    probe_framework(facts_.framework);
+    probe_framework(facts_.framework, budget_);
     place_on_bus(facts_.devices, facts_.framework);
-    if (facts_.cpu_meant.empty()) facts_.work = probe_gpus(facts_.framework);
+    if (facts_.cpu_meant.empty()) facts_.work = probe_gpus(facts_.framework, budget_);
   }
 
   const DoctorOptions& options_;
+  Budget budget_;
   DoctorFacts facts_;
   std::optional<Rung> failed_;
   bool host_known_ = false, devices_known_ = false, framework_known_ = false;

@@ -94,6 +94,7 @@ struct FrameworkFacts {
   std::string python, python_how;
   std::string trouble;    // why no probe ran or ended: "no answer within …", "ended by signal 11"
   std::string last_step;  // what it was doing then
+  std::string no_time;    // the level's time was over before its limit was: not judged
   std::string python_version;
   std::string torch_error;  // of import: "ModuleNotFoundError: …"
   std::string torch, cuda, hip, xpu, gpu_error;  // what it was built for; of torch.cuda.init()
@@ -113,7 +114,7 @@ struct FrameworkFacts {
 /// One GPU worked on its own: memory, arithmetic, copies with the link looked at meanwhile.
 struct GpuWork {
   int index = 0;
-  std::string pci, trouble, last_step;
+  std::string pci, trouble, last_step, no_time;
   bool hung = false, correct = false;
   std::optional<double> to_device_bytes_per_s, from_device_bytes_per_s;
   std::vector<PciHop> loaded_hops = {};  // while copies ran
@@ -122,6 +123,7 @@ struct GpuWork {
 struct LauncherTry {
   std::string name;     // torchrun, accelerate, deepspeed
   std::string skipped;  // why it was not tried
+  std::string no_time;  // as in FrameworkFacts
   std::string command;
   bool hung = false;
   int exit_status = 0;
@@ -158,13 +160,15 @@ struct RankWord {
 };
 struct CollectiveTry {
   std::string backend;  // gloo, nccl
-  std::string skipped;
+  std::string skipped, no_time;
   std::string command;  // one all-reduce of it, for a shell
   bool hung = false;
   int exit_status = 0, ranks = 0;
   std::string last_step;  // of the rank that got least far: "rank 1: send 0 → 1, 4 bytes"
   std::string trouble;
   Strings wrong = {};  // operations whose bytes differ
+  Strings log = {};    // telling lines of NCCL's own
+  int left_out = 0;    // GPUs beyond the most ranks that are started
   std::vector<PairTime> pairs = {};
   std::optional<double> reduce_bytes, reduce_s;
   bool complete = false;

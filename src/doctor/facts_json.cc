@@ -89,7 +89,7 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, Extensio
 template <class V, class T>
 void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, FrameworkFacts> {
   v("python", x.python), v("python_how", x.python_how), v("trouble", x.trouble);
-  v("last_step", x.last_step), v("python_version", x.python_version);
+  v("last_step", x.last_step), v("no_time", x.no_time), v("python_version", x.python_version);
   v("torch_error", x.torch_error), v("torch", x.torch), v("cuda", x.cuda), v("hip", x.hip);
   v("xpu", x.xpu), v("gpu_error", x.gpu_error), v("device_error", x.device_error);
   v("nccl_error", x.nccl_error), v("peer_error", x.peer_error), v("nccl", x.nccl);
@@ -103,7 +103,7 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, Framewor
 template <class V, class T>
 void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, GpuWork> {
   v("index", x.index), v("pci", x.pci), v("trouble", x.trouble), v("last_step", x.last_step);
-  v("hung", x.hung), v("correct", x.correct);
+  v("no_time", x.no_time), v("hung", x.hung), v("correct", x.correct);
   v("to_device_bytes_per_s", x.to_device_bytes_per_s);
   v("from_device_bytes_per_s", x.from_device_bytes_per_s), v("loaded_hops", x.loaded_hops);
 }
@@ -123,6 +123,7 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, RankWord
 template <class V, class T>
 void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, LauncherTry> {
   v("name", x.name), v("skipped", x.skipped), v("command", x.command), v("hung", x.hung);
+  v("no_time", x.no_time);
   v("exit_status", x.exit_status), v("tail", x.tail), v("answered", x.answered);
   v("world", x.world), v("together", x.together), v("last_step", x.last_step);
   v("seconds", x.seconds);
@@ -141,6 +142,7 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, Collecti
   v("exit_status", x.exit_status), v("ranks", x.ranks), v("last_step", x.last_step);
   v("trouble", x.trouble), v("wrong", x.wrong), v("pairs", x.pairs);
   v("reduce_bytes", x.reduce_bytes), v("reduce_s", x.reduce_s), v("complete", x.complete);
+  v("no_time", x.no_time), v("log", x.log), v("left_out", x.left_out);
 }
 
 template <class V, class T>

@@ -231,7 +231,11 @@ void judge_work(const DoctorFacts& facts, Judge& judge) {
   const auto each = [&](std::string_view code, auto bad, auto claim, const char* passed) {
     bool good = true;
     for (const auto& work : facts.work) {
-      if (!bad(work)) continue;
+      if (!work.no_time.empty()) {
+        judge.not_judged(code, fmt::format("GPU {}: {}", work.index, work.no_time));
+        good = false;
+      }
+      if (!work.no_time.empty() || !bad(work)) continue;
       good = false;
       judge.fail(code, claim(work), words(work.trouble.empty() ? work.last_step : work.trouble),
                  {{"python", facts.framework.python},
@@ -401,6 +405,7 @@ bool judge_left_out(const DoctorFacts& facts, Judge& judge) {
 
 void judge_framework(const DoctorFacts& facts, Judge& judge) {
   const FrameworkFacts& framework = facts.framework;
+  if (!framework.no_time.empty()) return judge.not_judged("framework-hung", framework.no_time);
   if (!judge_import(framework, judge)) return;
   if (judge_devices_of(facts, judge)) {
     judge_work(facts, judge);

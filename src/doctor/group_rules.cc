@@ -114,6 +114,10 @@ void judge_try(const LauncherTry& one, Judge& judge) {
     judge.skip(code, one.skipped);
     return;
   }
+  if (!one.no_time.empty()) {
+    judge.not_judged(code, one.no_time);
+    return;
+  }
   const std::string at = one.last_step.empty() ? "its start" : one.last_step;
   if (one.hung) {
     judge.fail("launcher-hung",
@@ -173,14 +177,24 @@ void judge_exchange(const CollectiveTry& one, Judge& judge) {
     judge.skip(hangs, one.skipped);
     return;
   }
+  if (!one.no_time.empty()) {
+    judge.not_judged(fails, one.no_time);
+    judge.not_judged(hangs, one.no_time);
+    return;
+  }
+  if (one.left_out > 0)
+    judge.not_judged(fails, fmt::format("{}: {} took no part; {} ranks are the most", one.backend,
+                                        counted(one.left_out, "GPU", "GPUs"), one.ranks));
+  std::vector<Evidence> said = words(one.trouble);
+  for (const auto& line : one.log) said.push_back({.what = line});
   const std::string at = one.last_step.empty() ? "its start" : one.last_step;
   if (one.hung) {
-    judge.fail(hangs, fmt::format("{} hangs at: {}.", one.backend, at), words(one.trouble), names);
+    judge.fail(hangs, fmt::format("{} hangs at: {}.", one.backend, at), std::move(said), names);
     return;
   }
   judge.pass(hangs, one.backend + " ended in time");
   if (!one.complete || one.exit_status != 0) {
-    judge.fail(fails, fmt::format("{} failed at: {}.", one.backend, at), words(one.trouble), names);
+    judge.fail(fails, fmt::format("{} failed at: {}.", one.backend, at), std::move(said), names);
     return;
   }
   std::string seen = fmt::format("{}: {} ranks", one.backend, one.ranks);

@@ -1,12 +1,17 @@
 #include "doctor/probes.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <netdb.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cmath>
 #include <cstdlib>
 
 #include "base/clock.h"
@@ -17,6 +22,7 @@
 #include "host/kept_file.h"
 #include "host/proc_text.h"
 #include "host/python.h"
+#include "rigwise/units.h"
 
 extern char** environ;
 
@@ -31,18 +37,37 @@ constexpr int kFrameworkLimit_s = 120, kGpuLimit_s = 60, kHelloLimit_s = 90, kQu
 constexpr std::chrono::seconds kLookLimit{4};  // files that tell the interpreter
 constexpr std::size_t kMostWords = std::size_t{1} << 20, kMostLines = 20000, kMostRanks = 64;
 
-/// A folder for one probe's script and answers, gone with it.
+/// A folder for one probe's script and answers. A child waits for our end, however it comes (Ctrl-C
+/// and SIGKILL too), or for the probe's, and removes it.
 class Workplace {
  public:
   Workplace() {
     std::error_code error;
     const fs::path temporary = fs::temp_directory_path(error);
     std::string name = (error ? fs::path("/tmp") : temporary) / "rigwise-doctor-XXXXXX";
-    if (::mkdtemp(name.data()) != nullptr) path_ = name;
+    std::array<int, 2> ends = {};
+    if (::mkdtemp(name.data()) == nullptr) return;
+    path_ = name;
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) return;
+    Fd waits(ends[0]);
+    life_ = Fd(ends[1]);
+    janitor_ = ::fork();
+    if (janitor_ != 0) return;
+    ::setsid();  // a terminal's Ctrl-C is not for it
+    life_.reset();
+    char byte = 0;
+    while (::read(waits.get(), &byte, 1) < 0 && errno == EINTR) {
+    }
+    fs::remove_all(path_, error);
+    ::_exit(0);
   }
   ~Workplace() {
+    life_.reset();
     std::error_code error;
-    if (!path_.empty()) fs::remove_all(path_, error);
+    if (janitor_ > 0)
+      ::waitpid(janitor_, nullptr, 0);
+    else if (!path_.empty())
+      fs::remove_all(path_, error);
   }
   Workplace(const Workplace&) = delete;
   Workplace& operator=(const Workplace&) = delete;
@@ -50,6 +75,8 @@ class Workplace {
 
  private:
   fs::path path_;
+  Fd life_;
+  pid_t janitor_ = -1;
 };
 
 struct Probe {
@@ -61,10 +88,12 @@ struct Probe {
 
 struct Answer {
   std::string trouble;  // no answer, or an end by signal or status
+  std::string no_time;  // the level's time was over before the probe's own limit was
   bool hung = false;
   int exit_status = 0;
   Strings tail = {};                    // last lines of its output
   std::vector<std::string> words = {};  // one text of JSON lines a rank that wrote any
+  Strings nccl = {};                    // telling lines of NCCL's log
 };
 
 Strings last_lines(const std::string& text) {
@@ -79,8 +108,13 @@ Strings last_lines(const std::string& text) {
   return lines;
 }
 
-Answer ask(const Probe& probe) {
+Answer ask(const Probe& probe, const Budget& budget) {
   Answer answer;
+  const auto limit = budget.of(std::chrono::seconds(probe.limit_s));
+  if (!limit) {
+    answer.no_time = budget.over();
+    return answer;
+  }
   const Workplace place;
   const fs::path script = place.path() / (probe.script + ".py");
   if (place.path().empty() || !write_file_atomic(script, probe_script(probe.script))) {
@@ -92,7 +126,7 @@ Answer ask(const Probe& probe) {
   argv.push_back(script.string());
   argv.insert(argv.end(), probe.after.begin(), probe.after.end());
   ProcessOptions options;
-  options.limit = std::chrono::seconds(probe.limit_s);
+  options.limit = *limit;
   // Ctrl-C reaches a launcher so, and at the limit it may end its ranks itself; ranks that are left
   // end with it (common.py)
   options.share_group = true;
@@ -100,9 +134,13 @@ Answer ask(const Probe& probe) {
   // a little more than our own limit, which names what it ended
   options.extra_env.push_back(fmt::format("RIGWISE_PROBE_LIMIT_S={}", probe.limit_s + 5));
   options.extra_env.push_back("PYTHONUNBUFFERED=1");
+  // into files, which also one that hangs leaves
+  options.extra_env.push_back("NCCL_DEBUG=INFO");
+  options.extra_env.push_back("NCCL_DEBUG_FILE=" + (place.path() / "nccl-%p.log").string());
   const auto output = run_process(argv, options);
   if (!output) {
     answer.hung = output.error().code == Errc::unavailable;
+    if (answer.hung && *limit < std::chrono::seconds(probe.limit_s)) answer.no_time = budget.over();
     answer.exit_status = 1;
     answer.trouble = answer.hung ? fmt::format("no answer within {} s", probe.limit_s)
                                  : clean_text(output.error().message, 300);
@@ -115,10 +153,15 @@ Answer ask(const Probe& probe) {
       answer.trouble = fmt::format("exit {}: {}", answer.exit_status,
                                    answer.tail.empty() ? "" : answer.tail.back());
   }
-  for (const auto& name : list_folder(place.path(), kMostRanks + 1)) {
-    if (!name.ends_with(".jsonl")) continue;
-    if (const auto text = read_file(place.path() / name, kMostWords)) answer.words.push_back(*text);
+  std::string log;
+  for (const auto& name : list_folder(place.path(), 2 * kMostRanks + 1)) {
+    const bool words = name.ends_with(".jsonl");
+    if (!words && !name.ends_with(".log")) continue;
+    const auto text = read_file(place.path() / name, kMostWords);
+    if (text && words) answer.words.push_back(*text);
+    if (text && !words) log += *text;
   }
+  answer.nccl = nccl_lines(log);
   return answer;
 }
 
@@ -195,17 +238,18 @@ std::string by_hand(std::vector<std::string> launcher, const FrameworkFacts& fra
 }
 
 LauncherTry hello(const std::string& name, const FrameworkFacts& framework,
-                  const std::vector<std::string>& launcher) {
+                  const std::vector<std::string>& launcher, const Budget& budget) {
   LauncherTry one;
   one.name = name;
   one.command = by_hand(launcher, framework,
                         "import torch.distributed as d; d.init_process_group(\"gloo\"); "
                         "print(d.get_rank(), d.get_world_size())");
   const double start = monotonic_s();
-  const Answer answer = ask({.script = "hello", .before = launcher, .limit_s = kHelloLimit_s});
+  const Answer answer = ask({.script = "hello", .before = launcher, .limit_s = kHelloLimit_s}, budget);
   one.seconds = monotonic_s() - start;
   const Ranks ranks = listen(answer);
   one.hung = answer.hung;
+  one.no_time = answer.no_time;
   one.exit_status = answer.exit_status;
   one.tail = answer.tail;
   // what a rank says of itself is more than what its launcher says of it
@@ -238,7 +282,7 @@ std::vector<std::string> torchrun(const FrameworkFacts& framework, int ranks) {
 }
 
 CollectiveTry exchange(const FrameworkFacts& framework, const std::string& backend, int ranks,
-                       int level) {
+                       int level, std::optional<double> free_bytes, const Budget& budget) {
   CollectiveTry one;
   one.backend = backend;
   one.ranks = ranks;
@@ -249,11 +293,15 @@ CollectiveTry exchange(const FrameworkFacts& framework, const std::string& backe
                   "x = torch.ones(1 << 22{}); d.all_reduce(x); print(d.get_rank(), x[0].item())",
                   backend, gpus ? ", device=\"cuda:\" + os.environ[\"LOCAL_RANK\"]" : ""));
   // 4 bytes find latency and connections, 256 KiB a path that drops large packets, the last a rate
-  const std::string sizes = level >= 3 ? "4,262144,268435456" : "4,262144,16777216";
+  const std::string sizes =
+      fmt::format("4,262144,{:.0f}", largest_transfer(level, ranks, free_bytes));
   const Answer answer = ask({.script = "collective",
                              .before = torchrun(framework, ranks),
                              .after = {backend, sizes},
-                             .limit_s = level >= 3 ? kWholeLimit_s : kQuickLimit_s});
+                             .limit_s = level >= 3 ? kWholeLimit_s : kQuickLimit_s},
+                            budget);
+  one.no_time = answer.no_time;
+  one.log = answer.nccl;
   const Ranks said = listen(answer);
   one.hung = answer.hung;
   one.exit_status = answer.exit_status;
@@ -363,6 +411,22 @@ FrameworkFacts look_for_python(const DoctorOptions& options) {
 
 }  // namespace
 
+Budget::Budget(double seconds) : whole_s_(seconds), end_s_(monotonic_s() + seconds) {}
+
+double Budget::left_s() const {
+  return end_s_ - monotonic_s();
+}
+
+std::optional<std::chrono::milliseconds> Budget::of(std::chrono::seconds limit) const {
+  const std::chrono::milliseconds left(static_cast<std::int64_t>(left_s() * 1000));
+  if (left < std::chrono::seconds(1)) return std::nullopt;
+  return std::min<std::chrono::milliseconds>(limit, left);
+}
+
+std::string Budget::over() const {
+  return "time: the level's " + format_duration(whole_s_) + " are over";
+}
+
 void choose_python(const DoctorOptions& options, FrameworkFacts& into) {
   const auto text = run_in_child([&] { return to_json(look_for_python(options)); }, kLookLimit);
   if (!text || !from_json(*text, into))
@@ -386,39 +450,43 @@ void place_on_bus(const DeviceFacts& devices, FrameworkFacts& into) {
   }
 }
 
-void probe_framework(FrameworkFacts& into) {
+void probe_framework(FrameworkFacts& into, const Budget& budget) {
   const Answer answer =
-      ask({.script = "framework", .before = {into.python}, .limit_s = kFrameworkLimit_s});
+      ask({.script = "framework", .before = {into.python}, .limit_s = kFrameworkLimit_s}, budget);
   const FrameworkFacts before = into;
   for (const auto& text : answer.words)
     each_line(text, [&](std::string_view line) { (void)from_json(line, into).ok(); });
   into.python = before.python;  // which interpreter was asked is not its to say
   into.python_how = before.python_how;
   into.trouble = answer.trouble;
+  into.no_time = answer.no_time;
   into.nccl = nccl_version(into.nccl);
   into.nccl_loaded = nccl_version(into.nccl_loaded);
 }
 
-std::vector<GpuWork> probe_gpus(const FrameworkFacts& framework) {
+std::vector<GpuWork> probe_gpus(const FrameworkFacts& framework, const Budget& budget) {
   std::vector<GpuWork> all;
   for (const auto& device : framework.devices) {
     const Answer answer = ask({.script = "gpu",
                                .before = {framework.python},
                                .after = {std::to_string(device.index), device.pci},
-                               .limit_s = kGpuLimit_s});
+                               .limit_s = kGpuLimit_s},
+                              budget);
     GpuWork work;
     for (const auto& text : answer.words)
       each_line(text, [&](std::string_view line) { (void)from_json(line, work).ok(); });
     work.index = device.index;
     work.pci = device.pci;
     work.hung = answer.hung;
+    work.no_time = answer.no_time;
     if (work.trouble.empty()) work.trouble = answer.trouble;
     all.push_back(std::move(work));
   }
   return all;
 }
 
-LauncherFacts probe_launchers(const DoctorFacts& facts, const HostRoot& root) {
+LauncherFacts probe_launchers(const DoctorFacts& facts, const HostRoot& root,
+                              const Budget& budget) {
   LauncherFacts out;
   out.host = facts.host.host;
   out.variables = facts.host.variables;
@@ -430,13 +498,14 @@ LauncherFacts probe_launchers(const DoctorFacts& facts, const HostRoot& root) {
     out.tries.push_back({.name = "torchrun", .skipped = "no torch to start"});
     return out;
   }
-  out.tries.push_back(hello("torchrun", framework, torchrun(framework, 2)));
+  out.tries.push_back(hello("torchrun", framework, torchrun(framework, 2), budget));
   if (framework.has_accelerate) {
     // the form for several GPUs starts as well without one: the hello itself needs the CPU only
     out.tries.push_back(hello("accelerate", framework,
                               {framework.python, "-m", "accelerate.commands.launch", "--multi_gpu",
                                "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
-                               "--dynamo_backend=no", "--main_process_port=0"}));
+                               "--dynamo_backend=no", "--main_process_port=0"},
+                              budget));
   } else {
     out.tries.push_back({.name = "accelerate", .skipped = "accelerate is not installed"});
   }
@@ -447,28 +516,70 @@ LauncherFacts probe_launchers(const DoctorFacts& facts, const HostRoot& root) {
   } else {
     out.tries.push_back(hello("deepspeed", framework,
                               {framework.python, "-m", "deepspeed.launcher.runner", "--num_gpus=2",
-                               fmt::format("--master_port={}", free_port())}));
+                               fmt::format("--master_port={}", free_port())},
+                              budget));
   }
   return out;
 }
 
-CollectiveFacts probe_collectives(const DoctorFacts& facts, int level) {
+double largest_transfer(int level, int ranks, std::optional<double> free_bytes) {
+  constexpr double kWhole = 256.0 * (1 << 20), kQuick = 16.0 * (1 << 20), kLeast = 1 << 18;
+  // what is sent, what is wanted, what is made of them and the backend's buffers, in half of it
+  constexpr double kCopies = 6;
+  const double most = level >= 3 ? kWhole : kQuick;
+  if (!free_bytes) return most;
+  const double room = *free_bytes / 2 / (kCopies * ranks);
+  return std::floor(std::clamp(room, kLeast, most) / 4) * 4;
+}
+
+CollectiveFacts probe_collectives(const DoctorFacts& facts, int level, const Budget& budget) {
+  constexpr int kMostGpus = 8;  // pairs grow with their square
   CollectiveFacts out;
   const FrameworkFacts& framework = facts.framework;
-  const int gpus = facts.cpu_meant.empty() ? std::min(framework.gpus.value_or(0), 8) : 0;
+  const int all = facts.cpu_meant.empty() ? framework.gpus.value_or(0) : 0;
+  const int gpus = std::min(all, kMostGpus);
   if (framework.torch.empty() || !framework.gloo) {
     out.tries.push_back({.backend = "gloo", .skipped = "no torch with Gloo"});
   } else {
-    out.tries.push_back(exchange(framework, "gloo", std::max(2, gpus), level));
+    out.tries.push_back(exchange(framework, "gloo", std::max(2, gpus), level,
+                                 facts.host.mem_available_bytes, budget));
   }
   if (framework.nccl.empty() || gpus < 2) {
     out.tries.push_back({.backend = "nccl",
                          .skipped = facts.cpu_meant.empty() ? "fewer than two GPUs"
                                                             : "no GPU is to be used"});
   } else {
-    out.tries.push_back(exchange(framework, "nccl", gpus, level));
+    std::optional<double> least;  // each rank has a card of its own: that of the fullest, times all
+    for (const auto& gpu : facts.devices.driver) {
+      if (!gpu.device.total_bytes || !gpu.sample.used_bytes) continue;
+      const double free = (*gpu.device.total_bytes - *gpu.sample.used_bytes) * gpus;
+      least = std::min(free, least.value_or(free));
+    }
+    out.tries.push_back(exchange(framework, "nccl", gpus, level, least, budget));
   }
+  for (auto& one : out.tries) one.left_out = all - gpus;
   return out;
+}
+
+Strings nccl_lines(std::string_view log) {
+  constexpr std::size_t kMostTold = 8;
+  Strings warnings, choices;
+  for (const auto line : split(log, '\n')) {
+    // "host:4127:4140 [0] NCCL WARN Call to connect failed"
+    const auto at = line.find("NCCL ");
+    if (at == std::string_view::npos) continue;
+    const std::string text(trim(mask_secrets(clean_text(line.substr(at), 300))));
+    const auto says = [&](std::string_view word) { return text.find(word) != std::string::npos; };
+    const bool warning = text.starts_with("NCCL WARN");
+    if (!warning && !says("Using network") && !says("NCCL version") && !says(" via ") &&
+        !says("P2P is disabled"))
+      continue;
+    Strings& list = warning ? warnings : choices;
+    if (std::find(list.begin(), list.end(), text) == list.end()) list.push_back(text);
+  }
+  warnings.insert(warnings.end(), choices.begin(), choices.end());
+  if (warnings.size() > kMostTold) warnings.resize(kMostTold);
+  return warnings;
 }
 
 }  // namespace rigwise::doctor

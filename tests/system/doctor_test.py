@@ -229,6 +229,22 @@ class Doctor(unittest.TestCase):
             time.sleep(0.2)
         self.assertEqual(self.marked(mark), [])
 
+    @unittest.skipUnless(PYTHON, "no torch")
+    def test_no_signal_leaves_a_folder_behind(self):
+        place = self.folder / "tmp"
+        place.mkdir()
+        for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            doctor = subprocess.Popen([RIGWISE, "doctor", "--only", "framework", "--python", PYTHON], cwd=self.folder,
+                                      env=os.environ | {"TMPDIR": str(place)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            deadline = time.monotonic() + 60
+            while not list(place.iterdir()) and time.monotonic() < deadline and doctor.poll() is None:
+                time.sleep(0.01)
+            doctor.send_signal(how)
+            doctor.wait(60)
+            while list(place.iterdir()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self.assertEqual(list(place.iterdir()), [], how)
+
     def marked(self, mark):
         found = []
         for entry in pathlib.Path("/proc").iterdir():

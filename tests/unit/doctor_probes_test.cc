@@ -55,6 +55,29 @@ TEST(DoctorChild, ItsEndIsTold) {
   EXPECT_FALSE(much.ok());
 }
 
+TEST(DoctorBudget, AProbeGetsItsLimitOrWhatIsLeft) {
+  const Budget much(3600);
+  EXPECT_EQ(much.of(std::chrono::seconds(20)), std::optional(milliseconds(20000)));
+  const auto rest = Budget(10).of(std::chrono::seconds(20));
+  ASSERT_TRUE(rest.has_value());
+  EXPECT_LE(*rest, milliseconds(10000));
+  const Budget over(0);
+  EXPECT_FALSE(over.of(std::chrono::seconds(20)).has_value());
+  FrameworkFacts facts;
+  facts.python = "/nowhere/python";
+  probe_framework(facts, over);
+  EXPECT_NE(facts.no_time.find("time:"), std::string::npos);
+  EXPECT_EQ(facts.trouble, "");
+}
+
+TEST(DoctorBudget, TransfersLeaveRoomForTheirCopies) {
+  constexpr double kMiB = 1 << 20;
+  EXPECT_EQ(largest_transfer(2, 2, 64e9), 16 * kMiB);
+  EXPECT_EQ(largest_transfer(3, 2, std::nullopt), 256 * kMiB);
+  EXPECT_LE(largest_transfer(3, 8, 4e9) * 8 * 6, 2e9);
+  EXPECT_EQ(largest_transfer(3, 8, 0), kMiB / 4);
+}
+
 TEST(DoctorFactsJson, KeepsWhatIsThereAndWhatIsNot) {
   MadeMachine machine;
   const DeviceFacts facts = read_devices(machine.root());

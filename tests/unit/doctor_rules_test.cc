@@ -517,6 +517,51 @@ TEST(DoctorRules, AGpuWithoutAPlaceOnTheBusIsFoundByItsUuidOrNotJudged) {
   }));
 }
 
+// A probe that the level's time cut short, or never let start, hung nowhere.
+TEST(DoctorRules, WhatTheLevelsTimeCutIsNotJudged) {
+  MadeMachine machine;
+  DoctorFacts facts = well(machine);
+  facts.framework.no_time = facts.work[0].no_time = "time: the level's 3 min are over";
+  facts.work[0].hung = facts.launcher.tries[0].hung = facts.collective.tries[1].hung = true;
+  facts.launcher.tries[0].no_time = facts.collective.tries[1].no_time = facts.framework.no_time;
+  std::vector<Check> checks;
+  Judge judge(checks);
+  judge_launcher(facts, judge);
+  judge_collective(facts, judge);
+  judge_framework(facts, judge);
+  facts.framework.no_time.clear();
+  judge_framework(facts, judge);
+  EXPECT_TRUE(failed_codes(checks).empty());
+  for (const char* code : {"torchrun-fails", "nccl-hangs", "framework-hung", "gpu-work-hung"})
+    EXPECT_TRUE(std::any_of(checks.begin(), checks.end(), [&](const Check& check) {
+      return check.finding.id == code && check.state == CheckState::not_judged &&
+             check.why.find("3 min") != std::string::npos;
+    })) << code;
+}
+
+TEST(DoctorRules, GpusThatTookNoPartAreTold) {
+  MadeMachine machine;
+  DoctorFacts facts = well(machine);
+  facts.collective.tries[1].left_out = 2;
+  std::vector<Check> checks;
+  Judge judge(checks);
+  judge_collective(facts, judge);
+  EXPECT_TRUE(std::any_of(checks.begin(), checks.end(), [](const Check& check) {
+    return check.state == CheckState::not_judged &&
+           check.why.find("2 GPUs took no part") != std::string::npos;
+  }));
+}
+
+TEST(DoctorRules, NcclsOwnWordsAreEvidence) {
+  const Strings lines = nccl_lines(
+      "rig:1:1 [0] NCCL INFO NCCL version 2.30.4+cuda13.0\nrig:1:1 [0] NCCL INFO Bootstrap\n"
+      "rig:1:9 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via SHM/direct/direct\n"
+      "rig:1:9 [1] NCCL WARN Call to connect failed\nrig:2:9 [1] NCCL WARN Call to connect failed");
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(lines[0], "NCCL WARN Call to connect failed");
+  EXPECT_NE(lines[2].find("via SHM"), std::string::npos);
+}
+
 TEST(DoctorRules, VersionsOfNccl) {
   EXPECT_EQ(nccl_version("21805"), "2.18.5");
   EXPECT_EQ(nccl_version("2804"), "2.8.4");

@@ -34,6 +34,7 @@ try:
             wanted += pattern(count, other)
         dist.barrier()
         for attempt in range(2):  # the first makes connections
+            mine = None  # gone before the next is made
             mine = pattern(count, rank)
             settle()
             start = time.perf_counter()
