@@ -19,6 +19,7 @@
 #include "rigwise/finding.h"
 #include "rigwise/host.h"
 #include "rigwise/result.h"
+#include "rigwise/run.h"
 
 namespace rigwise {
 
@@ -110,7 +111,12 @@ struct DoctorOptions {
   std::vector<std::string> command = {};  // the run's, where it is known
   std::string program = {};               // its script or module, as runs are named
   std::filesystem::path cwd = {};
-  std::vector<std::filesystem::path> dirs = {};  // storage; empty: cwd and the runs' folder
+  // storage: the folders named, else `outputs`, else where earlier runs' checkpoints lie or cwd, and
+  // the runs' folder
+  std::vector<std::filesystem::path> dirs = {};
+  std::vector<std::filesystem::path> outputs = {};  // that the command says it writes to
+  /// Is that run of the command's program, from its folder? Absent: no command is known.
+  std::function<bool(const RunInfo&)> same_work = {};
   std::filesystem::path runs = {};               // the runs' folder
   std::optional<double> need_bytes = {};         // free space wanted; else from earlier runs
   /// Runs the smoke test; absent: the rung is skipped.

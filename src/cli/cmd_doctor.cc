@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "base/text.h"
+#include "cli/preflight.h"
 #include "cli/smoke.h"
 #include "cli/verbs.h"
 #include "report/doctor.h"
@@ -23,9 +24,9 @@ DoctorOptions options_of(const DoctorArgs& args) {
   options.keep_going = args.keep_going;
   options.cpu = args.cpu;
   options.python = args.python;
-  options.command = args.smoke;
   options.program = program_of(args.smoke);
   options.cwd = fs::current_path(error);
+  know_command(args.smoke, options);
   for (const auto& dir : args.dirs) options.dirs.emplace_back(dir);
   options.runs = runs_root(args.runs);
   options.need_bytes = args.need_bytes;

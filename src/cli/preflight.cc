@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "cli/smoke.h"
 #include "cli/verbs.h"
+#include "record/facts.h"
 #include "record/secrets.h"
 #include "report/doctor.h"
 #include "rigwise/units.h"
@@ -85,6 +86,29 @@ void say_untested(const RunArgs& args, const std::string& program) {
 
 }  // namespace
 
+void know_command(const std::vector<std::string>& command, DoctorOptions& options) {
+  options.command = command;
+  if (command.empty()) return;
+  const std::string program = program_of(command), cwd = options.cwd.string();
+  options.same_work = [program, cwd](const RunInfo& info) {
+    return info.cwd == cwd && program_of(info.command) == program;
+  };
+  // in a child: the command may name files on a mount that does not answer
+  const auto text = run_in_child(
+      [&] {
+        std::string folders;
+        for (const Fact& fact : facts_of_argv(command, cwd)) {
+          if (fact.key == "checkpoint_dir") folders += (options.cwd / fact.value).string() + "\n";
+        }
+        return folders;
+      },
+      std::chrono::seconds(4));
+  if (!text) return;
+  for (const auto folder : split(*text, '\n')) {
+    if (!folder.empty()) options.outputs.emplace_back(folder);
+  }
+}
+
 std::optional<int> preflight(const RunArgs& args) {
   const std::string program = program_of(args.command);
   say_untested(args, program);
@@ -92,8 +116,8 @@ std::optional<int> preflight(const RunArgs& args) {
   DoctorOptions options;
   options.level = args.preflight;
   options.runs = runs_root(args.runs);
-  options.command = args.command;
   options.cwd = here();
+  know_command(args.command, options);
   if (args.preflight == 1) options.only = {Rung::host, Rung::devices, Rung::storage};
   const DoctorReport report = examine(options);
   const TextStyle style = style_of(STDERR_FILENO);

@@ -156,7 +156,7 @@ class Ladder {
         facts_.collective = probe_collectives(facts_, options_.level, budget_);
         return judge_collective(facts_, judge);
       case Rung::storage:
-        facts_.storage = probe_storage(options_);
+        facts_.storage = probe_storage(options_, budget_);
         return judge_storage(facts_, judge);
       case Rung::smoke:
         return judge_smoke(options_.smoke(), judge);

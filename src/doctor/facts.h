@@ -179,16 +179,31 @@ struct CollectiveFacts {
 
 struct StorageTry {
   std::string path, mount, fs_type;
+  std::string place;   // the nearest folder above that was tested instead: `path` is not there
+  bool named = false;  // by the user, with --dir
+  std::string no_time;
+  std::optional<double> need_bytes;  // that the run will write here, as far as is known
+  std::string need_from;             // "--need", "2 checkpoints of run two-gpu"
+  bool need_said = false;            // by the user; else inferred from an earlier run
+  bool need_here = false;            // known to be written to this folder's file system
   bool network = false, in_memory = false, hung = false;
   std::string error;  // of the write test
   std::optional<double> free_bytes, total_bytes, free_files, total_files;
   std::optional<double> test_bytes, write_bytes_per_s, read_bytes_per_s;
-  bool wrong = false;  // read back other bytes than were written
+  bool short_test = false;  // ended by its time before its size
+  bool wrong = false;       // read back other bytes than were written
+};
+/// The newest earlier run of the same work that wrote checkpoints.
+struct EarlierRun {
+  std::string run, folder, mount;  // where its checkpoints lie, and on which file system
+  int checkpoints = 0, kept = 0;   // written, and still there
+  double peak_bytes = 0;           // most that lay there at once
+  double last_bytes = 0;           // of the last one
 };
 struct StorageFacts {
   std::vector<StorageTry> dirs = {};
-  std::optional<double> need_bytes;
-  std::string need_from;  // "--need", "3 checkpoints of run two-gpu"
+  std::optional<EarlierRun> earlier = {};
+  std::string why_no_earlier;  // "" where there is one
 };
 
 struct DoctorFacts {
@@ -207,12 +222,12 @@ std::string to_json(const DeviceFacts& facts);
 std::string to_json(const FrameworkFacts& facts);
 std::string to_json(const StorageTry& facts);
 std::string to_json(const StorageFacts& facts);
-/// For the report: what looks like a secret is "***".
 std::string to_json(const DoctorFacts& facts);
 /// Errors: malformed. Members that are not there, or of another type, keep their defaults.
 Status from_json(std::string_view text, HostFacts& into);
 Status from_json(std::string_view text, DeviceFacts& into);
 Status from_json(std::string_view text, StorageTry& into);
+Status from_json(std::string_view text, StorageFacts& into);
 Status from_json(std::string_view text, FrameworkFacts& into);
 Status from_json(std::string_view text, GpuWork& into);
 Status from_json(std::string_view text, RankWord& into);

@@ -158,11 +158,21 @@ void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, StorageT
   v("free_files", x.free_files), v("total_files", x.total_files);
   v("test_bytes", x.test_bytes), v("write_bytes_per_s", x.write_bytes_per_s);
   v("read_bytes_per_s", x.read_bytes_per_s), v("wrong", x.wrong);
+  v("short_test", x.short_test), v("place", x.place), v("named", x.named);
+  v("no_time", x.no_time), v("need_bytes", x.need_bytes), v("need_from", x.need_from);
+  v("need_said", x.need_said), v("need_here", x.need_here);
+}
+
+template <class V, class T>
+void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, EarlierRun> {
+  v("run", x.run), v("folder", x.folder), v("mount", x.mount);
+  v("checkpoints", x.checkpoints), v("kept", x.kept);
+  v("peak_bytes", x.peak_bytes), v("last_bytes", x.last_bytes);
 }
 
 template <class V, class T>
 void fields(V& v, T& x) requires std::is_same_v<std::remove_const_t<T>, StorageFacts> {
-  v("dirs", x.dirs), v("need_bytes", x.need_bytes), v("need_from", x.need_from);
+  v("dirs", x.dirs), v("earlier", x.earlier), v("why_no_earlier", x.why_no_earlier);
 }
 
 template <class V, class T>
@@ -306,6 +316,9 @@ std::string to_json(const FrameworkFacts& facts) {
 std::string to_json(const StorageTry& facts) {
   return text_of(facts);
 }
+std::string to_json(const StorageFacts& facts) {
+  return text_of(facts);
+}
 std::string to_json(const DoctorFacts& facts) {
   Json json = Write::of(facts);
   mask_texts(json);
@@ -318,6 +331,9 @@ Status from_json(std::string_view text, DeviceFacts& into) {
   return read_into(text, into);
 }
 Status from_json(std::string_view text, StorageTry& into) {
+  return read_into(text, into);
+}
+Status from_json(std::string_view text, StorageFacts& into) {
   return read_into(text, into);
 }
 Status from_json(std::string_view text, FrameworkFacts& into) {

@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,8 +61,14 @@ double largest_transfer(int level, int ranks, std::optional<double> free_bytes);
 /// The lines of NCCL's own log that tell what it chose and what went wrong, warnings first.
 Strings nccl_lines(std::string_view log);
 
-/// Writes, syncs and reads back a file of its own in `folder`. In this process: call it in a child.
-StorageTry try_storage(const std::filesystem::path& folder, double most_bytes);
-StorageFacts probe_storage(const DoctorOptions& options);
+/// Writes, syncs and reads back a file of its own in `folder`, of `most_bytes` or what half of the
+/// time takes. In this process: call it in a child.
+StorageTry try_storage(const std::filesystem::path& folder, double most_bytes,
+                       std::chrono::milliseconds time = std::chrono::seconds(20));
+/// What the newest of `runs` wrote that `same_work` takes. Opens runs and looks for their files:
+/// call it in a child.
+StorageFacts look_back(const std::filesystem::path& runs,
+                       const std::function<bool(const RunInfo&)>& same_work);
+StorageFacts probe_storage(const DoctorOptions& options, const Budget& budget);
 
 }  // namespace rigwise::doctor

@@ -15,26 +15,49 @@ namespace {
 constexpr double kSlow = 100e6, kNearlyShare = 0.05, kNearlyBytes = 20e9, kInodes = 0.02,
                  kMargin = 1.1;
 
+bool short_of(const StorageTry& one) {
+  return one.need_bytes && one.free_bytes && *one.free_bytes < *one.need_bytes * kMargin;
+}
+
+/// What the user says is needed is critical where it is missing; what an earlier run lets expect is
+/// a warning, since the next one may write elsewhere, or less.
+void judge_need(const StorageTry& one, const StorageFacts& facts, const std::string& free,
+                Judge& judge) {
+  const char* code = one.need_said ? "storage-short" : "storage-tight";
+  const bool room_elsewhere = std::any_of(facts.dirs.begin(), facts.dirs.end(),
+                                          [](const StorageTry& dir) { return !short_of(dir); });
+  if (!one.need_bytes) {
+    const bool other = std::any_of(facts.dirs.begin(), facts.dirs.end(),
+                                   [](const StorageTry& dir) { return dir.need_here; });
+    if (other)
+      judge.skip("storage-tight", one.path + ": checkpoints go to another folder");
+    else
+      judge.not_judged("storage-tight", facts.why_no_earlier);
+  } else if (short_of(one) && !one.need_here && room_elsewhere) {
+    judge.not_judged(code, fmt::format("{} has {}; whether the run writes there is not known: --dir",
+                                       one.path, free));
+  } else if (short_of(one)) {
+    judge.fail(code,
+               fmt::format("{} has {}, and the run is expected to write {}.", one.path, free,
+                           format_bytes(*one.need_bytes)),
+               {{.file = one.mount, .what = free}, {.what = "expected from " + one.need_from}},
+               {{"path", one.path}});
+  } else {
+    judge.pass(code,
+               fmt::format("{}: {}; {} expected", one.path, free, format_bytes(*one.need_bytes)));
+  }
+}
+
 void judge_space(const StorageTry& one, const StorageFacts& facts, Judge& judge) {
   const Judge::Names names = {{"path", one.path}};
   if (!one.free_bytes || !one.total_bytes) {
-    judge.not_judged("storage-short", one.path + ": its free space cannot be asked");
+    for (const char* code : {"storage-short", "storage-tight"})
+      judge.not_judged(code, one.path + ": its free space cannot be asked");
     return;
   }
   const std::string free =
       format_bytes(*one.free_bytes) + " of " + format_bytes(*one.total_bytes) + " free";
-  if (!facts.need_bytes) {
-    judge.not_judged("storage-short", "no earlier run shows its checkpoints: --need SIZE");
-  } else if (*one.free_bytes < *facts.need_bytes * kMargin) {
-    judge.fail("storage-short",
-               fmt::format("{} has {}, and the run is expected to write {}.", one.path,
-                           format_bytes(*one.free_bytes), format_bytes(*facts.need_bytes)),
-               {{.file = one.mount, .what = free}, {.what = "expected from " + facts.need_from}},
-               names);
-  } else {
-    judge.pass("storage-short",
-               fmt::format("{}: {}; {} expected", one.path, free, format_bytes(*facts.need_bytes)));
-  }
+  judge_need(one, facts, free, judge);
   if (*one.free_bytes < kNearlyBytes && *one.free_bytes < kNearlyShare * *one.total_bytes)
     judge.fail("storage-nearly-full", one.path + " is nearly full: " + free + ".",
                {{.file = one.mount, .what = free}}, names);
@@ -80,7 +103,8 @@ void judge_test(const StorageTry& one, Judge& judge) {
       judge.not_judged(code, one.path + ": no room for a test file");
     return;
   }
-  const std::string size = format_bytes_binary(*one.test_bytes);
+  std::string size = format_bytes_binary(*one.test_bytes);
+  if (one.short_test) size += " (its time was over)";
   judge.pass("storage-unwritable", one.path + ": " + size + " written, synced and read back");
   if (one.wrong)
     judge.fail("storage-wrong-bytes", one.path + " gave back other bytes than were written.",
@@ -109,12 +133,23 @@ std::vector<Evidence> of_run(const SmokeResult& result, std::string what) {
 
 void judge_storage(const DoctorFacts& facts, Judge& judge) {
   for (const auto& one : facts.storage.dirs) {
+    if (!one.no_time.empty()) {
+      judge.not_judged("storage-hung", one.path + ": " + one.no_time);
+      continue;
+    }
     if (one.hung) {
       judge.fail("storage-hung", one.path + " does not answer.",
                  {{.file = one.path, .what = one.error}}, {{"path", one.path}});
       continue;
     }
     judge.pass("storage-hung", one.path + " answers");
+    if (!one.place.empty() && one.named)
+      judge.fail("storage-missing",
+                 fmt::format("{} is not there; {} was tested instead.", one.path, one.place),
+                 {{.file = one.path, .what = "not there"}}, {{"path", one.path}});
+    else
+      judge.pass("storage-missing", one.path + (one.place.empty() ? " is there"
+                                                                  : " is made by the run"));
     judge_test(one, judge);
     judge_space(one, facts.storage, judge);
     judge_kind(one, judge);

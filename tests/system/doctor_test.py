@@ -297,6 +297,38 @@ class Doctor(unittest.TestCase):
         code, report = self.report("--only", "smoke", "--smoke", "true", "--steps", "5")
         self.assertIn("smoke-no-steps", self.failed(report))
 
+    def test_storage_is_held_against_what_this_command_wrote(self):
+        self.script("train.py", """
+            import os, pathlib, time
+            for number in range(1, 5):
+                folder = pathlib.Path(f"out/checkpoint-{number}")
+                folder.mkdir(parents=True)
+                (folder / "model.safetensors").write_bytes(b"x" * 100000)
+                time.sleep(1)
+            """)
+        command = [sys.executable, "train.py", "--output_dir", "out"]
+        run = self.run_it("run", "--name", "first", "--quiet", "--", *command)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        code, report = self.report("--only", "storage", "--smoke", " ".join(command))
+        earlier = report["facts"]["storage"]["earlier"]
+        self.assertEqual((earlier["run"], earlier["checkpoints"], earlier["kept"]), ("first", 4, 4))
+        self.assertEqual([one["path"] for one in report["facts"]["storage"]["dirs"]], [str(self.folder / "out")])
+        code, report = self.report("--only", "storage", "--smoke", f"{sys.executable} other.py")
+        self.assertNotIn("earlier", report["facts"]["storage"])
+        code, report = self.report("--only", "storage", "--dir", "not-there")
+        self.assertIn("storage-missing", self.failed(report))
+
+    def test_no_secret_and_no_open_quote_in_what_is_told(self):
+        token = "hf_abcdefghijKLMNOPQRST0123456789"
+        self.script("train.py", "pass\n")
+        run = self.run_it("run", "--long", "--name", "x", "--", sys.executable, "train.py", "--hub_token", token, "a b")
+        self.assertIn("no smoke test", run.stderr)
+        self.assertNotIn(token, run.stderr)
+        python = self.script("a b/python3", f"#!/bin/sh\necho '401 for {token}' >&2\nexit 3\n")
+        code, report = self.report("--only", "framework", "--python", python)
+        self.assertNotIn(token, json.dumps(report))
+        self.assertTrue(self.failed(report)["framework-crashed"]["by_hand"].startswith(f"'{python}' "))
+
     def test_preflight_refuses_with_the_finding(self):
         run = self.run_it("run", "--preflight", "--name", "x", "--", "touch", "started", **self.fake_nvml(device={"lost_at_s": 0}))
         self.assertEqual(run.returncode, 4, run.stderr)

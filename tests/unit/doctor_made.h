@@ -255,9 +255,10 @@ inline DoctorFacts well(const MadeMachine& machine) {
   disk.test_bytes = 64.0 * (1 << 20);
   disk.write_bytes_per_s = 900e6;
   disk.read_bytes_per_s = 2e9;
+  disk.named = disk.need_said = disk.need_here = true;
+  disk.need_bytes = 50e9;
+  disk.need_from = "--need";
   facts.storage.dirs = {disk};
-  facts.storage.need_bytes = 50e9;
-  facts.storage.need_from = "--need";
   return facts;
 }
 

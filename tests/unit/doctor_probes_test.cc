@@ -129,6 +129,69 @@ TEST(DoctorStorage, WritesReadsBackAndLeavesNothing) {
   EXPECT_TRUE(fs::is_empty(folder));
 }
 
+TEST(DoctorStorage, SaysWhichFolderStoodInForOneThatIsNotThere) {
+  MadeMachine machine;
+  const auto folder = machine.root() / "data";
+  fs::create_directories(folder);
+  EXPECT_EQ(try_storage(folder / "runs" / "not-yet", 1 << 20).place, folder.string());
+  EXPECT_EQ(try_storage(folder, 1 << 20).place, "");
+}
+
+// Half of the time is over before the size is reached: what was written counts.
+TEST(DoctorStorage, ASlowDriveIsToldByItsRate) {
+  MadeMachine machine;
+  const StorageTry found = try_storage(machine.root().root, 64e12, milliseconds(600));
+  EXPECT_EQ(found.error, "");
+  EXPECT_TRUE(found.short_test);
+  EXPECT_FALSE(found.wrong);
+  EXPECT_GT(found.test_bytes.value_or(0), 0);
+  EXPECT_TRUE(found.write_bytes_per_s.has_value());
+}
+
+/// A run of `program` from `cwd` that wrote checkpoints of these sizes below cwd/out.
+void made_run(const fs::path& runs, const std::string& program, const fs::path& cwd,
+              const std::vector<std::int64_t>& sizes) {
+  RunInfo info;
+  info.name = program;
+  info.command = {"python", program + ".py"};
+  info.cwd = cwd.string();
+  auto writer = RunWriter::create(runs, info);
+  ASSERT_TRUE(writer.ok()) << writer.error().message;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    Event event;
+    event.kind = EventKind::checkpoint;
+    event.name = "out/checkpoint-" + std::to_string(i + 1);
+    event.size_bytes = sizes[i];
+    writer->append(event);
+  }
+  ASSERT_TRUE(writer->finish(writer->info()).ok());
+}
+
+TEST(DoctorStorage, WhatALikeRunHeldAtOnceIsExpected) {
+  MadeMachine machine;
+  const fs::path top = machine.root().root, runs = top / "runs", cwd = top / "work";
+  const auto mine = [&](const RunInfo& info) {
+    return info.name == "train" && info.cwd == cwd.string();
+  };
+  EXPECT_FALSE(look_back(runs, mine).earlier.has_value());
+  made_run(runs, "train", cwd, {100, 100, 100, 130});
+  made_run(runs, "other", cwd, {900, 900});
+  made_run(runs, "train", top, {900, 900});
+  for (const char* name : {"3", "4"})
+    machine.put(std::string("work/out/checkpoint-") + name + "/model.safetensors", "x");
+  auto facts = look_back(runs, mine);  // two of four were removed on the way
+  ASSERT_TRUE(facts.earlier.has_value()) << facts.why_no_earlier;
+  EXPECT_EQ(facts.earlier->checkpoints, 4);
+  EXPECT_EQ(facts.earlier->kept, 2);
+  EXPECT_EQ(facts.earlier->peak_bytes, 100 + 130 + 130);
+  EXPECT_EQ(facts.earlier->last_bytes, 130);
+  EXPECT_EQ(facts.earlier->folder, (cwd / "out").string());
+  for (const char* name : {"1", "2"}) machine.put(std::string("work/out/checkpoint-") + name, "x");
+  EXPECT_EQ(look_back(runs, mine).earlier->peak_bytes, 430);
+  machine.take("work/out");
+  EXPECT_EQ(look_back(runs, mine).earlier->peak_bytes, 130);
+}
+
 TEST(DoctorStorage, SaysWhyAFolderCannotBeWritten) {
   const StorageTry found = try_storage("/proc/self", 4 << 20);
   EXPECT_NE(found.error.find("cannot make a file"), std::string::npos) << found.error;

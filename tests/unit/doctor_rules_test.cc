@@ -334,12 +334,19 @@ std::vector<Case> run_cases() {
        {},
        [](F f) { f.storage.dirs[0].error = "cannot make a file: Read-only file system"; }},
       {"storage-wrong-bytes", {}, [](F f) { f.storage.dirs[0].wrong = true; }},
-      {"storage-short", {}, [](F f) { f.storage.need_bytes = 480e9; }},
+      {"storage-missing", {}, [](F f) { f.storage.dirs[0].place = "/data"; }},
+      {"storage-short", {}, [](F f) { f.storage.dirs[0].need_bytes = 480e9; }},
+      {"storage-tight",
+       {},
+       [](F f) {
+         f.storage.dirs[0].need_bytes = 480e9;
+         f.storage.dirs[0].need_said = false;
+       }},
       {"storage-nearly-full",
        {},
        [](F f) {
          f.storage.dirs[0].free_bytes = 10e9;
-         f.storage.need_bytes = 1e9;
+         f.storage.dirs[0].need_bytes = 1e9;
        }},
       {"storage-inodes", {}, [](F f) { f.storage.dirs[0].free_files = 1000; }},
       {"storage-slow", {}, [](F f) { f.storage.dirs[0].write_bytes_per_s = 30e6; }},
@@ -515,6 +522,31 @@ TEST(DoctorRules, AGpuWithoutAPlaceOnTheBusIsFoundByItsUuidOrNotJudged) {
   EXPECT_TRUE(std::any_of(checks.begin(), checks.end(), [](const Check& check) {
     return check.finding.id == "link-narrow" && check.state == CheckState::not_judged;
   }));
+}
+
+// Of several folders only the one that gets the checkpoints is held against them.
+TEST(DoctorRules, SpaceIsChargedToTheCheckpointsFolder) {
+  MadeMachine machine;
+  DoctorFacts facts = well(machine);
+  StorageTry home = facts.storage.dirs[0];
+  home.path = "/home/me";
+  home.free_bytes = 30e9;
+  facts.storage.dirs.push_back(home);
+  const auto failed = [&] {
+    std::vector<Check> checks;
+    Judge judge(checks);
+    judge_storage(facts, judge);
+    return failed_codes(checks);
+  };
+  EXPECT_EQ(failed(), std::set<std::string>{"storage-short"});
+  for (auto& dir : facts.storage.dirs) dir.need_here = false;  // --need and no folder: one has room
+  EXPECT_TRUE(failed().empty());
+  facts.storage.dirs[0].free_bytes = 40e9;
+  EXPECT_EQ(failed(), std::set<std::string>{"storage-short"});
+  facts.storage.dirs[0].need_here = true;
+  facts.storage.dirs[0].free_bytes = 500e9;
+  facts.storage.dirs[1].need_bytes.reset();
+  EXPECT_TRUE(failed().empty());
 }
 
 // A probe that the level's time cut short, or never let start, hung nowhere.
