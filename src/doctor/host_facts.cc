@@ -60,6 +60,22 @@ std::optional<double> shared_memory_bytes(const HostRoot& root) {
   return size;
 }
 
+/// Of a group and those below it.
+double inactive_file_bytes(const fs::path& group, bool second) {
+  const auto text = read_file(group / "memory.stat", 65536);
+  if (!text) return 0;
+  Lines lines(*text);
+  std::string_view line;
+  while (lines.next(line)) {
+    Fields fields(line);
+    std::string_view name, value;
+    if (fields.next(name) && name == (second ? "inactive_file" : "total_inactive_file") &&
+        fields.next(value))
+      return to_number(value).value_or(0);
+  }
+  return 0;
+}
+
 struct Memory {
   std::optional<double> limit_bytes, used_bytes;
 };
@@ -88,7 +104,9 @@ Memory group_memory(const HostRoot& root) {
     for (int depth = 0; depth < 64; ++depth) {
       const auto folder = root / (top + "/" + group.string()).substr(1);
       const auto limit = read_number(folder / (second ? "memory.max" : "memory.limit_in_bytes"));
-      const auto used = read_number(folder / (second ? "memory.current" : "memory.usage_in_bytes"));
+      auto used = read_number(folder / (second ? "memory.current" : "memory.usage_in_bytes"));
+      // what was read from files counts as used until somebody needs the memory
+      if (used) *used -= std::min(*used, inactive_file_bytes(folder, second));
       if (limit && *limit < 1e18 && (!least.limit_bytes || *limit < *least.limit_bytes))
         least = {limit, used};
       if (!group.has_relative_path()) break;

@@ -231,12 +231,17 @@ TEST(DoctorHostFacts, ControlGroupsBoundTheMemory) {
   const HostFacts two = read_host(machine.root());
   EXPECT_EQ(two.mem_total_bytes, std::optional(8e9));
   EXPECT_EQ(two.mem_available_bytes, std::optional(0.5e9));
+  machine.put("sys/fs/cgroup/user/memory.stat", "anon 500000000\ninactive_file 6000000000\n");
+  EXPECT_EQ(read_host(machine.root()).mem_available_bytes, std::optional(6.5e9));
   machine.put("proc/self/mountinfo",
               "30 1 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
   machine.put("proc/self/cgroup", "4:memory:/job\n");
   machine.put("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "4000000000\n");
   machine.put("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "1000000000\n");
+  machine.put("sys/fs/cgroup/memory/job/memory.stat",
+              "inactive_file 1\ntotal_inactive_file 400000000\n");
   EXPECT_EQ(read_host(machine.root()).mem_total_bytes, std::optional(4e9));
+  EXPECT_EQ(read_host(machine.root()).mem_available_bytes, std::optional(3.4e9));
 }
 
 TEST(DoctorHostFacts, ListenersAreFoundInBothFamilies) {
