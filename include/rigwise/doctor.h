@@ -9,6 +9,7 @@
 // Not for threads: probes are forked from the calling process.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -126,6 +127,12 @@ struct DoctorOptions {
 };
 
 DoctorReport examine(const DoctorOptions& options);
+
+/// Steps that a run made, by the numbers that its log states, in any order; 0 where it states none.
+/// A first number above `asked` is that of a resumed run: then the ones before it were made earlier,
+/// but for the distance to the next, since a log that states every tenth step made ten before its
+/// first.
+std::int64_t steps_made(std::vector<std::int64_t> stated, int asked);
 
 /// No rule of the rung smoke finds anything critical in it.
 bool smoke_holds(const SmokeResult& result);

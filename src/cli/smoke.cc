@@ -19,6 +19,7 @@
 #include "base/text.h"
 #include "cli/engine.h"
 #include "cli/failed_run.h"
+#include "host/proc_text.h"
 #include "record/launch.h"
 #include "rigwise/run.h"
 
@@ -58,23 +59,32 @@ Result<pid_t> start(std::vector<std::string> words) {
   return pid;
 }
 
-/// This process's children, theirs and so on, deepest last.
-std::vector<pid_t> tree_of(pid_t top) {
-  std::map<pid_t, std::vector<pid_t>> children;
+/// A process, told from a later one of the same number by when it started.
+struct Member {
+  pid_t pid = 0, parent = 0;
+  std::uint64_t start_ticks = 0;
+};
+
+std::optional<Member> member_of(pid_t pid) {
+  const auto text = read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
+  const auto stat = text ? parse_pid_stat(*text, 100) : std::nullopt;
+  return stat ? std::optional(Member{pid, stat->ppid, stat->start_ticks}) : std::nullopt;
+}
+
+/// This process, its children, theirs and so on, deepest last.
+std::vector<Member> tree_of(pid_t top) {
+  std::map<pid_t, std::vector<Member>> children;
   std::error_code error;
+  std::vector<Member> tree;
   for (const auto& entry : fs::directory_iterator("/proc", error)) {
     const auto pid = to_integer(entry.path().filename().string());
-    const auto text = pid ? read_file(entry.path() / "stat", 4096) : Result<std::string>(Error{});
-    if (!text) continue;
-    const auto close = text->rfind(')');  // a name may hold anything
-    if (close == std::string::npos || close + 4 > text->size()) continue;
-    const auto fields = split(std::string_view(*text).substr(close + 2), ' ');
-    const auto parent = fields.size() > 1 ? to_integer(fields[1]) : std::nullopt;
-    if (parent) children[static_cast<pid_t>(*parent)].push_back(static_cast<pid_t>(*pid));
+    const auto member = pid ? member_of(static_cast<pid_t>(*pid)) : std::nullopt;
+    if (!member) continue;
+    children[member->parent].push_back(*member);
+    if (member->pid == top) tree.push_back(*member);
   }
-  std::vector<pid_t> tree = {top};
   for (std::size_t i = 0; i < tree.size() && tree.size() < 4096; ++i) {
-    for (const pid_t child : children[tree[i]]) tree.push_back(child);
+    for (const Member& child : children[tree[i].pid]) tree.push_back(child);
   }
   return tree;
 }
@@ -109,19 +119,23 @@ struct Progress {
   std::optional<double> loss;
 };
 
-/// Steps made: the highest number that the log states, else its entries.
-Progress progress_of(const Run& run) {
+/// Steps made, by the numbers that the log states, else its entries.
+Progress progress_of(const Run& run, int asked) {
   Progress out;
   const auto table = read_steps(run);
   if (!table) return out;
-  std::int64_t highest = 0, entries = 0;
+  std::int64_t entries = 0;
+  std::vector<std::int64_t> stated;
   for (const StepRecord& row : table->rows) {
     if (row.kind != RecordKind::train && row.kind != RecordKind::progress) continue;
     if (row.kind == RecordKind::train) ++entries;
-    highest = std::max({highest, row.step.value_or(0), row.bar_step.value_or(0)});
+    for (const auto& step : {row.step, row.bar_step}) {
+      if (step) stated.push_back(*step);
+    }
     if (row.loss) out.loss = row.loss;
   }
-  const std::int64_t steps = highest > 0 ? highest : entries;
+  const std::int64_t made = steps_made(std::move(stated), asked);
+  const std::int64_t steps = made > 0 ? made : entries;
   if (steps > 0) out.steps = static_cast<int>(std::min<std::int64_t>(steps, 1 << 30));
   return out;
 }
@@ -152,18 +166,21 @@ class OwnRun {
 /// Asks the front to end, then ends what is left.
 int end(pid_t front) {
   int status = 0;
-  std::vector<pid_t> tree = tree_of(front);
+  std::vector<Member> tree = tree_of(front);
   ::kill(front, SIGTERM);
   const double deadline = monotonic_s() + kGrace_s;
   while (monotonic_s() < deadline) {
     if (::waitpid(front, &status, WNOHANG) != 0) return status;
     nap();
   }
-  for (const pid_t pid : tree_of(front)) tree.push_back(pid);
+  for (const Member& member : tree_of(front)) tree.push_back(member);
   // from the command up: the keeper still closes the run's log
   std::reverse(tree.begin(), tree.end());
-  for (const pid_t pid : tree) {
-    if (pid != front) ::kill(pid, SIGKILL);
+  for (const Member& member : tree) {
+    // those listed before its grace may have ended, and their numbers be somebody else's
+    const auto now = member_of(member.pid);
+    if (member.pid != front && now && now->start_ticks == member.start_ticks)
+      ::kill(member.pid, SIGKILL);
   }
   const double last = monotonic_s() + 5;
   while (monotonic_s() < last) {
@@ -186,7 +203,7 @@ void conclude(const fs::path& runs, OwnRun& own, bool by_itself, SmokeResult& re
   result.wall_s = run->wall_s;
   result.ranks_asked = run->info.ranks_asked;
   result.ranks_trained = run->info.ranks_trained;
-  const Progress progress = progress_of(*run);
+  const Progress progress = progress_of(*run, result.steps_asked);
   result.steps_seen = progress.steps;
   result.last_loss = progress.loss;
   if (!by_itself) return;
@@ -288,7 +305,7 @@ SmokeResult smoke_test(const fs::path& runs, const std::vector<std::string>& com
       break;
     }
     const auto run = own.look();
-    if (run && progress_of(*run).steps.value_or(0) >= steps) break;
+    if (run && progress_of(*run, steps).steps.value_or(0) >= steps) break;
     if (monotonic_s() < deadline && interrupted == 0) continue;
     result.late = true;
     break;

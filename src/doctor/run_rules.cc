@@ -181,6 +181,11 @@ void judge_smoke(const SmokeResult& result, Judge& judge) {
                  of_run(result, "steps.csv has no step"), names);
     else
       judge.pass("smoke-no-steps", done);
+    if (steps > 0 && !reached)
+      judge.fail("smoke-short", fmt::format("The smoke test ended well after {}.", done),
+                 of_run(result, done), names);
+    else if (steps > 0)
+      judge.pass("smoke-short", done);
   }
   if (!result.last_loss)
     judge.not_judged("smoke-loss-bad", "no loss was logged");

@@ -66,6 +66,16 @@ Result<Json> kept(const fs::path& runs) {
 
 }  // namespace
 
+std::int64_t steps_made(std::vector<std::int64_t> stated, int asked) {
+  std::erase_if(stated, [](std::int64_t step) { return step <= 0; });  // a bar that just began
+  std::sort(stated.begin(), stated.end());
+  stated.erase(std::unique(stated.begin(), stated.end()), stated.end());
+  if (stated.empty()) return 0;
+  if (stated[0] <= asked) return stated.back();
+  const std::int64_t apart = stated.size() > 1 ? stated[1] - stated[0] : 1;
+  return stated.back() - std::max<std::int64_t>(stated[0] - apart, 0);
+}
+
 Status keep_smoke(const fs::path& runs, const SmokeResult& result) {
   RW_TRY(Json list, kept(runs));  // first: it says where the file system does not answer
   std::error_code error;

@@ -197,6 +197,18 @@ TEST(DoctorStorage, SaysWhyAFolderCannotBeWritten) {
   EXPECT_NE(found.error.find("cannot make a file"), std::string::npos) << found.error;
 }
 
+TEST(DoctorSmoke, StepsOfAResumedRunAreItsOwn) {
+  EXPECT_EQ(steps_made({}, 20), 0);
+  EXPECT_EQ(steps_made({0, 0}, 20), 0);
+  EXPECT_EQ(steps_made({1, 2, 3}, 20), 3);
+  EXPECT_EQ(steps_made({0, 7, 3, 7}, 20), 7);
+  EXPECT_EQ(steps_made({10, 20}, 20), 20);              // every tenth is stated
+  EXPECT_EQ(steps_made({5001}, 20), 1);                 // resumed at 5000
+  EXPECT_EQ(steps_made({0, 5001, 5002, 5003}, 20), 3);  // its bar began at 0
+  EXPECT_EQ(steps_made({5010, 5020}, 20), 20);
+  EXPECT_EQ(steps_made({50, 100}, 20), 100);
+}
+
 TEST(DoctorSmoke, IsKeptByProgramAndFolder) {
   MadeMachine machine;
   const auto runs = machine.root() / "runs";

@@ -384,6 +384,13 @@ std::vector<Case> run_cases() {
          s.exit_status = 0;
          s.steps_seen.reset();
        }},
+      {"smoke-short",
+       {},
+       {},
+       [](S s) {
+         s.exit_status = 0;
+         s.steps_seen = 3;
+       }},
       {"smoke-loss-bad", {}, {}, [](S s) { s.last_loss = NAN; }},
       {"smoke-ranks-missing", {}, {}, [](S s) { s.ranks_trained = 1; }},
       {.code = "smoke-missing", .no_smoke = true},
