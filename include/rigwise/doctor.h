@@ -112,14 +112,14 @@ struct DoctorOptions {
   std::vector<std::string> command = {};  // the run's, where it is known
   std::string program = {};               // its script or module, as runs are named
   std::filesystem::path cwd = {};
-  // storage: the folders named, else `outputs`, else where earlier runs' checkpoints lie or cwd, and
-  // the runs' folder
+  // storage: the folders named, else `outputs`, else where earlier runs' checkpoints lie or cwd,
+  // and the runs' folder
   std::vector<std::filesystem::path> dirs = {};
   std::vector<std::filesystem::path> outputs = {};  // that the command says it writes to
   /// Is that run of the command's program, from its folder? Absent: no command is known.
   std::function<bool(const RunInfo&)> same_work = {};
-  std::filesystem::path runs = {};               // the runs' folder
-  std::optional<double> need_bytes = {};         // free space wanted; else from earlier runs
+  std::filesystem::path runs = {};        // the runs' folder
+  std::optional<double> need_bytes = {};  // free space wanted; else from earlier runs
   /// Runs the smoke test; absent: the rung is skipped.
   std::function<SmokeResult()> smoke = {};
   /// Called before a rung starts, for a progress line.
@@ -129,9 +129,9 @@ struct DoctorOptions {
 DoctorReport examine(const DoctorOptions& options);
 
 /// Steps that a run made, by the numbers that its log states, in any order; 0 where it states none.
-/// A first number above `asked` is that of a resumed run: then the ones before it were made earlier,
-/// but for the distance to the next, since a log that states every tenth step made ten before its
-/// first.
+/// A first number above `asked` is that of a resumed run: then the ones before it were made
+/// earlier, but for the distance to the next, since a log that states every tenth step made ten
+/// before its first.
 std::int64_t steps_made(std::vector<std::int64_t> stated, int asked);
 
 /// No rule of the rung smoke finds anything critical in it.
@@ -142,8 +142,7 @@ Status keep_smoke(const std::filesystem::path& runs, const SmokeResult& result);
 /// command's flags may differ: a smoke test runs fewer steps. Errors: unavailable (the file system
 /// does not answer).
 Result<std::optional<SmokeResult>> recent_smoke(const std::filesystem::path& runs,
-                                                const std::string& program,
-                                                const std::string& cwd);
+                                                const std::string& program, const std::string& cwd);
 /// A smoke test older than this says little about today's machine.
 inline constexpr double kSmokeFresh_s = 7 * 86400.0;
 

@@ -161,11 +161,11 @@ class Ladder {
       case Rung::smoke:
         return judge_smoke(options_.smoke(), judge);
       case Rung::ready:
-        return judge_ready(
-            recent_smoke(options_.runs, options_.program, options_.cwd.string()), unix_s(),
-            {{"runs", options_.runs.string()},
-             {"command", shell_word(mask_secrets(shell_line(options_.command)))}},
-            judge);
+        return judge_ready(recent_smoke(options_.runs, options_.program, options_.cwd.string()),
+                           unix_s(),
+                           {{"runs", options_.runs.string()},
+                            {"command", shell_word(mask_secrets(shell_line(options_.command)))}},
+                           judge);
     }
   }
 

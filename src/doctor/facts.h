@@ -96,8 +96,8 @@ struct FrameworkFacts {
   std::string last_step;  // what it was doing then
   std::string no_time;    // the level's time was over before its limit was: not judged
   std::string python_version;
-  std::string torch_error;  // of import: "ModuleNotFoundError: …"
-  std::string torch, cuda, hip, xpu, gpu_error;  // what it was built for; of torch.cuda.init()
+  std::string torch_error;                           // of import: "ModuleNotFoundError: …"
+  std::string torch, cuda, hip, xpu, gpu_error;      // what it was built for; of torch.cuda.init()
   std::string device_error, nccl_error, peer_error;  // of the calls behind it
   std::string nccl;                                  // that torch was built with
   std::string nccl_loaded, nccl_file;  // that is mapped; "" where it is built into torch
@@ -222,6 +222,7 @@ std::string to_json(const DeviceFacts& facts);
 std::string to_json(const FrameworkFacts& facts);
 std::string to_json(const StorageTry& facts);
 std::string to_json(const StorageFacts& facts);
+/// For the report: what looks like a secret is "***".
 std::string to_json(const DoctorFacts& facts);
 /// Errors: malformed. Members that are not there, or of another type, keep their defaults.
 Status from_json(std::string_view text, HostFacts& into);

@@ -177,9 +177,9 @@ bool judge_devices_of(const DoctorFacts& facts, Judge& judge) {
   const Names names = {{"python", framework.python}, {"vendor", expected.vendor}};
   const bool none = expected.usable == 0 && expected.listed == 0;
   if (!facts.cpu_meant.empty() || !framework.xpu.empty()) {
-    const std::string why = !facts.cpu_meant.empty()
-                                ? "no GPU is to be used: " + facts.cpu_meant
-                                : "torch is built for XPU " + framework.xpu + ", which is not asked";
+    const std::string why = !facts.cpu_meant.empty() ? "no GPU is to be used: " + facts.cpu_meant
+                                                     : "torch is built for XPU " + framework.xpu +
+                                                           ", which is not asked";
     for (const char* code : kOfDevices) {
       if (facts.cpu_meant.empty())
         judge.not_judged(code, why);
@@ -302,10 +302,10 @@ void judge_nccl(const DoctorFacts& facts, Judge& judge) {
                                                  ? "no library of NCCL is mapped"
                                                  : framework.nccl_error);
   } else if (framework.nccl_loaded != installed) {
-    judge.fail("nccl-versions-differ",
-               fmt::format("torch loaded NCCL {}; {} is {}.", framework.nccl_loaded, package,
-                           installed),
-               shown(framework.nccl_file, "ncclGetVersion says " + framework.nccl_loaded), names);
+    judge.fail(
+        "nccl-versions-differ",
+        fmt::format("torch loaded NCCL {}; {} is {}.", framework.nccl_loaded, package, installed),
+        shown(framework.nccl_file, "ncclGetVersion says " + framework.nccl_loaded), names);
   } else {
     judge.pass("nccl-versions-differ", "NCCL " + installed + ", as installed");
   }
@@ -329,8 +329,8 @@ void judge_unplaced(const DoctorFacts& facts, Judge& judge) {
   for (const auto& work : facts.work) {
     if (!work.pci.empty()) continue;
     for (const char* code : {"link-narrow", "link-slow"})
-      judge.not_judged(code, fmt::format("GPU {}: torch does not say its place on the PCI bus",
-                                         work.index));
+      judge.not_judged(
+          code, fmt::format("GPU {}: torch does not say its place on the PCI bus", work.index));
   }
 }
 

@@ -245,7 +245,8 @@ LauncherTry hello(const std::string& name, const FrameworkFacts& framework,
                         "import torch.distributed as d; d.init_process_group(\"gloo\"); "
                         "print(d.get_rank(), d.get_world_size())");
   const double start = monotonic_s();
-  const Answer answer = ask({.script = "hello", .before = launcher, .limit_s = kHelloLimit_s}, budget);
+  const Answer answer =
+      ask({.script = "hello", .before = launcher, .limit_s = kHelloLimit_s}, budget);
   one.seconds = monotonic_s() - start;
   const Ranks ranks = listen(answer);
   one.hung = answer.hung;
@@ -270,8 +271,7 @@ int free_port() {
   address.sin_family = AF_INET;
   socklen_t size = sizeof address;
   auto* any = reinterpret_cast<sockaddr*>(&address);
-  if (!fd.valid() || ::bind(fd.get(), any, size) != 0 ||
-      ::getsockname(fd.get(), any, &size) != 0)
+  if (!fd.valid() || ::bind(fd.get(), any, size) != 0 || ::getsockname(fd.get(), any, &size) != 0)
     return 0;
   return ntohs(address.sin_port);
 }
@@ -545,9 +545,9 @@ CollectiveFacts probe_collectives(const DoctorFacts& facts, int level, const Bud
                                  facts.host.mem_available_bytes, budget));
   }
   if (framework.nccl.empty() || gpus < 2) {
-    out.tries.push_back({.backend = "nccl",
-                         .skipped = facts.cpu_meant.empty() ? "fewer than two GPUs"
-                                                            : "no GPU is to be used"});
+    out.tries.push_back(
+        {.backend = "nccl",
+         .skipped = facts.cpu_meant.empty() ? "fewer than two GPUs" : "no GPU is to be used"});
   } else {
     std::optional<double> least;  // each rank has a card of its own: that of the fullest, times all
     for (const auto& gpu : facts.devices.driver) {

@@ -34,8 +34,9 @@ void judge_need(const StorageTry& one, const StorageFacts& facts, const std::str
     else
       judge.not_judged("storage-tight", facts.why_no_earlier);
   } else if (short_of(one) && !one.need_here && room_elsewhere) {
-    judge.not_judged(code, fmt::format("{} has {}; whether the run writes there is not known: --dir",
-                                       one.path, free));
+    judge.not_judged(
+        code,
+        fmt::format("{} has {}; whether the run writes there is not known: --dir", one.path, free));
   } else if (short_of(one)) {
     judge.fail(code,
                fmt::format("{} has {}, and the run is expected to write {}.", one.path, free,
@@ -148,8 +149,8 @@ void judge_storage(const DoctorFacts& facts, Judge& judge) {
                  fmt::format("{} is not there; {} was tested instead.", one.path, one.place),
                  {{.file = one.path, .what = "not there"}}, {{"path", one.path}});
     else
-      judge.pass("storage-missing", one.path + (one.place.empty() ? " is there"
-                                                                  : " is made by the run"));
+      judge.pass("storage-missing",
+                 one.path + (one.place.empty() ? " is there" : " is made by the run"));
     judge_test(one, judge);
     judge_space(one, facts.storage, judge);
     judge_kind(one, judge);

@@ -56,8 +56,8 @@ SmokeResult from_json(const Json& json) {
 /// What is kept, read in a child: the runs may lie on a mount that blocks for ever. A file that is
 /// broken counts as empty, since the next test writes it anew.
 Result<Json> kept(const fs::path& runs) {
-  const auto text = run_in_child(
-      [&] { return read_file(file_of(runs), kMostBytes).value_or(""); }, std::chrono::seconds(4));
+  const auto text = run_in_child([&] { return read_file(file_of(runs), kMostBytes).value_or(""); },
+                                 std::chrono::seconds(4));
   if (!text)
     return Error{Errc::unavailable, file_of(runs).string() + ": " + text.error().message, ""};
   auto json = parse_foreign_json(*text, kMostBytes);

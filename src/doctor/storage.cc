@@ -145,8 +145,8 @@ int file_without_name(const fs::path& place) {
 }
 
 /// What a run wrote of checkpoints. Most that lay there at once: all of them where all are still
-/// there; else, since some were removed on the way (save_total_limit) or since, what is left and the
-/// next one, which is written before one goes.
+/// there; else, since some were removed on the way (save_total_limit) or since, what is left and
+/// the next one, which is written before one goes.
 std::optional<EarlierRun> earlier_of(const Run& run) {
   const auto events = read_events(run);
   if (!events) return std::nullopt;
@@ -274,14 +274,13 @@ StorageFacts probe_storage(const DoctorOptions& options, const Budget& budget) {
     const auto time = budget.of(limit);
     StorageTry one;
     one.path = clean_text(dirs[i].string(), 1024);
-    const auto answer =
-        time ? run_in_child(
-                   [&] {
-                     return to_json(
-                         try_storage(dirs[i], test_bytes(options.level, facts.earlier), *time));
-                   },
-                   *time)
-             : Result<std::string>(Error{Errc::unavailable, budget.over(), ""});
+    const auto answer = time ? run_in_child(
+                                   [&] {
+                                     return to_json(try_storage(
+                                         dirs[i], test_bytes(options.level, facts.earlier), *time));
+                                   },
+                                   *time)
+                             : Result<std::string>(Error{Errc::unavailable, budget.over(), ""});
     if (!answer || !from_json(*answer, one)) {
       one.hung = !answer && answer.error().code == Errc::unavailable;
       one.error = answer ? "no sense in the answer" : answer.error().message;

@@ -206,8 +206,7 @@ inline DoctorFacts well(const MadeMachine& machine) {
   framework.extensions = {{"transformers", "5.0", ""}};
   for (int i = 0; i < 2; ++i) {
     const std::string address = i == 0 ? "0000:01:00.0" : "0000:02:00.0";
-    framework.devices.push_back(
-        {i, "RTX 3090", "8.6", address, "made-" + std::to_string(i), 24e9});
+    framework.devices.push_back({i, "RTX 3090", "8.6", address, "made-" + std::to_string(i), 24e9});
     GpuWork work;
     work.index = i;
     work.pci = address;
