@@ -396,8 +396,9 @@ void judge_extensions(const FrameworkFacts& framework, Judge& judge) {
 }  // namespace
 
 bool judge_left_out(const DoctorFacts& facts, Judge& judge) {
-  if (facts.cpu_meant.empty() || (facts.devices.pci.empty() && facts.devices.driver.empty()))
-    return false;
+  const DeviceFacts& devices = facts.devices;
+  const bool none = devices.pci.empty() && devices.driver.empty() && devices.problems.empty();
+  if (facts.cpu_meant.empty() || none) return false;
   judge.fail("gpus-left-out", "The GPUs are left out: " + facts.cpu_meant + ".",
              words(facts.cpu_meant));
   return true;
