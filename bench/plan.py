@@ -1,6 +1,7 @@
 """`rigwise plan` against what then happens: one rank's run and a link, from them the two ranks' step; prints, asserts nothing.
 
     ./dev bench plan [--rates 100,300,1000] [--repeats 3] [--strategies ddp,fsdp,tp,pp] [--folder build/bench-plan] [--budget S]
+    ./dev bench plan --hf PYTHON --folder build/bench-plan-hf    # examples/hf/train.py under torch's DDP; PYTHON has its packages
 
 Two network namespaces of this machine stand for two hosts; token buckets limit the link between them (needs root and iproute2).
 A rank is one thread on a core of its own. For each repeat: `rigwise run -- rigwise-engine train` on one rank, the link measured at
@@ -9,6 +10,7 @@ Everything measured is kept in --folder and not measured again: a run that was e
 it after that many seconds (exit 3 while something is left).
 """
 import argparse
+import csv
 import json
 import os
 import pathlib
@@ -115,10 +117,13 @@ class Bench:
             for mbit in self.options.rates:
                 if self.link(repeat, mbit) is None:
                     return False
-                for strategy in self.options.strategies:
+                for strategy in self.commands():
                     if self.pair(repeat, mbit, strategy) is None:
                         return False
         return True
+
+    def commands(self):
+        return self.options.strategies
 
     def report(self):
         plan_s = []
@@ -159,6 +164,52 @@ class Bench:
             print(f"a plan took {1000 * statistics.median(plan_s):.0f} ms (whole program)")
 
 
+class HuggingFace(Bench):
+    """The same with the Trainer: steps are timed by their lines in the log, as rigwise recorded them."""
+
+    def commands(self):
+        return ["ddp"]
+
+    def prepare(self):
+        example, text = ROOT / "examples/hf", self.folder / "text.jsonl"
+        if not (self.folder / "model").exists():
+            words = ("barn", "mill", "town", "ship", "farm", "roof", "door", "wall", "gate", "lamp")
+            text.write_text("".join(json.dumps({"text": " ".join(words[(i * j) % 10] for j in range(1, 200))}) + "\n" for i in range(300)))
+            call([self.options.hf, example / "make_model.py", "--text", text, "--out", self.folder / "model", "--hidden", "256",
+                  "--layers", "6", "--heads", "4", "--vocab", "512"])
+
+    def words(self, steps, out, micro_steps):
+        return [self.options.hf, ROOT / "examples/hf/train.py", "--model", self.folder / "model", "--data", self.folder / "text.jsonl",
+                "--output_dir", out, "--seq_len", "128", "--max_steps", steps, "--per_device_train_batch_size", "2",
+                "--gradient_accumulation_steps", micro_steps, "--lora_rank", "64", "--logging_steps", "1", "--save_steps", "0", "--cpu",
+                "--cpu_threads", "1"]
+
+    def recorded(self, name, words=()):
+        return ["taskset", "-c", "0", self.rigwise, "run", "--quiet", "--runs", self.folder / "runs", "--name", name, "--", *words]
+
+    def steps_of(self, name):
+        shown = json.loads(call([self.rigwise, "runs", "show", name, "--json", "--runs", self.folder / "runs"]))
+        with open(pathlib.Path(shown["dir"]) / "steps.csv") as file:
+            ends = [float(row["t_s"]) for row in csv.DictReader(file) if row["kind"] == "train" and row["loss"]]
+        times = [b - a for a, b in zip(ends, ends[1:])][WARM_UP:]
+        return json.dumps({"step_time_s": statistics.median(times), "steps": len(times)})
+
+    def single(self, repeat):
+        def make():
+            name = f"single{repeat}"
+            call(self.recorded(name, self.words(SINGLE_STEPS, self.folder / f"out-{name}", 4)), cwd=self.folder)
+            return self.steps_of(name)
+        return self.once(f"single-{repeat}.json", make)
+
+    def pair(self, repeat, mbit, strategy):
+        def make():
+            name = f"pair-{mbit}-{repeat}"
+            os.environ["GLOO_SOCKET_IFNAME"] = "wire"
+            self.over(mbit).both(self.words(2 * PAIR_STEPS, self.folder / f"out-{name}", 2), front=self.recorded(name), cwd=self.folder)
+            return self.steps_of(name)
+        return self.once(f"pair-{strategy}-{mbit}-{repeat}.json", make)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", type=lambda text: [int(word) for word in text.split(",")], default=[100, 300, 1000])
@@ -169,8 +220,9 @@ def main():
     parser.add_argument("--gpu", default="rtx3090", help="a name of the catalogue: no GPU is used, plan wants one")
     parser.add_argument("--budget", type=float, help="seconds after which no further measurement is started")
     parser.add_argument("--report-only", action="store_true")
+    parser.add_argument("--hf", metavar="PYTHON", help="examples/hf instead of the engine")
     options = parser.parse_args()
-    bench = Bench(options)
+    bench = HuggingFace(options) if options.hf else Bench(options)
     try:
         whole = options.report_only or bench.measure()
     except NoNamespaces as error:

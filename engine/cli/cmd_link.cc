@@ -82,7 +82,10 @@ Json to_json(const LinkReport& report) {
                       {"repeats", overlap->repeats},
                       {"compute_together_s", overlap->compute_together_s},
                       {"all_reduce_s", overlap->all_reduce_s},
-                      {"both_s", overlap->both_s}};
+                      {"both_s", overlap->both_s},
+                      {"hidden", overlap->hidden},
+                      {"hidden_least", overlap->hidden_least},
+                      {"hidden_most", overlap->hidden_most}};
   }
   if (const auto& together = report.together) {
     out["together"] = {{"repeats", together->repeats},
@@ -137,9 +140,11 @@ std::string to_text(const LinkReport& report) {
   }
   if (const auto& overlap = report.overlap) {
     out += fmt::format(
-        "all_reduce of {} beside arithmetic: {} µs, {} µs without it, arithmetic {} µs\n",
+        "all_reduce of {} beside arithmetic: {} µs, {} µs without it, arithmetic {} µs; {:.0f} % "
+        "hidden ({:.0f} to {:.0f})\n",
         format_bytes_binary(static_cast<double>(overlap->bytes)), microseconds(overlap->both_s),
-        microseconds(overlap->all_reduce_s), microseconds(overlap->compute_together_s));
+        microseconds(overlap->all_reduce_s), microseconds(overlap->compute_together_s),
+        100 * overlap->hidden, 100 * overlap->hidden_least, 100 * overlap->hidden_most);
   }
   if (const auto& together = report.together) {
     out += fmt::format(

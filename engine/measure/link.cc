@@ -72,7 +72,8 @@ class Arithmetic {
 
 constexpr std::int64_t kLeastHidden = 64 << 10;         // smaller messages are latency
 constexpr double kLeastWork_s = 0.02, kMostWork_s = 1;  // of the arithmetic beside an all-reduce
-constexpr int kMostOverlapRepeats = 5;
+constexpr double kOverlap_s = 4;                        // of all repeats together, about
+constexpr int kFewRepeats = 3, kManyRepeats = 16;
 constexpr int kTogetherRepeats = 8;
 constexpr double kTogetherWork_s = 0.15;
 
@@ -112,18 +113,33 @@ class Measurement {
   LinkOverlap overlap() {
     LinkOverlap out;
     out.bytes = options_.sizes_bytes.back();
-    out.repeats = std::min(options_.repeats, kMostOverlapRepeats);
     at::Tensor message = on_device(at::zeros({out.bytes / 4}, at::kFloat));
     Arithmetic arithmetic(comm_.device());
-    out.all_reduce_s = median_of(out.repeats, [&] { comm_.all_reduce(message).wait(); });
-    const double target_s = std::clamp(out.all_reduce_s, kLeastWork_s, kMostWork_s);
-    const std::int64_t rounds = rounds_for(arithmetic, target_s);
-    out.compute_together_s = median_of(out.repeats, [&] { arithmetic.run(rounds); });
-    out.both_s = median_of(out.repeats, [&] {
-      Pending sum = comm_.all_reduce(message);
-      arithmetic.run(rounds);
-      sum.wait();
-    });
+    const auto reduce = [&] { comm_.all_reduce(message).wait(); };
+    slowest(timed(reduce));  // warms up
+    const double alone_s = slowest(timed(reduce));
+    const std::int64_t rounds =
+        rounds_for(arithmetic, std::clamp(alone_s, kLeastWork_s, kMostWork_s));
+    out.repeats =
+        std::clamp(static_cast<int>(kOverlap_s / (4 * alone_s + 1e-9)), kFewRepeats, kManyRepeats);
+    std::vector<double> reduces_s, works_s, boths_s, shares;
+    for (int repeat = 0; repeat < out.repeats; ++repeat) {
+      reduces_s.push_back(slowest(timed(reduce)));
+      works_s.push_back(slowest(timed([&] { arithmetic.run(rounds); })));
+      boths_s.push_back(slowest(timed([&] {
+        Pending sum = comm_.all_reduce(message);
+        arithmetic.run(rounds);
+        sum.wait();
+      })));
+      const double saved_s = reduces_s.back() + works_s.back() - boths_s.back();
+      shares.push_back(std::clamp(saved_s / std::min(reduces_s.back(), works_s.back()), 0.0, 1.0));
+    }
+    out.all_reduce_s = spread_of(reduces_s).median_s;
+    out.compute_together_s = spread_of(works_s).median_s;
+    out.both_s = spread_of(boths_s).median_s;
+    out.hidden = spread_of(shares).median_s;
+    out.hidden_least = *std::min_element(shares.begin(), shares.end());
+    out.hidden_most = *std::max_element(shares.begin(), shares.end());
     return out;
   }
 
@@ -176,17 +192,6 @@ class Measurement {
     at::Tensor all = on_device(at::tensor({seconds}, at::kDouble));
     comm_.all_reduce(all, ReduceOp::max).wait();
     return all.item<double>();
-  }
-
-  /// The slowest rank's, behind a warm-up.
-  template <class Work>
-  double median_of(int repeats, Work work) {
-    std::vector<double> times_s;
-    for (int repeat = 0; repeat <= repeats; ++repeat) {
-      const double took_s = slowest(timed(work));
-      if (repeat > 0) times_s.push_back(took_s);
-    }
-    return spread_of(times_s).median_s;
   }
 
   [[nodiscard]] at::Tensor on_device(const at::Tensor& x) const { return x.to(comm_.device()); }

@@ -53,15 +53,16 @@ struct LinkCollective {
   ByteCheck check;
 };
 
-/// How far an all-reduce hides behind arithmetic. Medians, each of the slowest rank; the arithmetic
-/// is made about as long as the all-reduce. A share of 1 - (both_s - compute_together_s) /
-/// all_reduce_s is hidden.
+/// How far an all-reduce hides behind arithmetic, which is made about as long as it. Times are
+/// medians, each of the slowest rank. Each repeat has all three, one after the other, and its share
+/// hidden, (all_reduce_s + compute_together_s - both_s) / the shorter of the two, within 0 and 1.
 struct LinkOverlap {
   std::int64_t bytes = 0;  // of the all-reduce
   int repeats = 0;
   double compute_together_s = 0;  // on all ranks at once
   double all_reduce_s = 0;        // while nobody computes
   double both_s = 0;              // started, then the arithmetic, then waited for
+  double hidden = 0, hidden_least = 0, hidden_most = 0;
 };
 
 /// What the slowest rank's arithmetic takes on all ranks at once over one rank after the other

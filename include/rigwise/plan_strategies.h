@@ -32,9 +32,8 @@ struct LinkKnown {
   double ranks = 2;
   std::vector<CollectivePoint> all_reduce = {}, all_gather = {}, reduce_scatter = {}, one_way = {};
   /// Of an all-reduce beside arithmetic, the share that cost no time; and what arithmetic on all
-  /// ranks at once takes over one alone, with its extremes. Empty: nobody measured it.
-  std::optional<double> hidden_frac = {};
-  std::optional<Interval> together_factor = {};
+  /// ranks at once takes over one alone: with their extremes. Empty: nobody measured it.
+  std::optional<Interval> hidden_frac = {}, together_factor = {};
 };
 
 LinkKnown link_from(const LinkSpec& spec);

@@ -94,31 +94,19 @@ struct Readings {
   }
 };
 
-void add_overlap(LinkKnown& link, const Json& json) {
-  const auto overlap = json.find("overlap");
-  if (overlap == json.end() || !overlap->is_object()) return;
-  const auto seconds = [&](const char* key) {
-    const auto value = get<double>(*overlap, key);
-    return value && *value > 0 && std::isfinite(*value) ? *value : 0;
-  };
-  const double together = seconds("compute_together_s");
-  const double sum = seconds("all_reduce_s"), both = seconds("both_s");
-  if (together > 0 && sum > 0 && both > 0) {
-    const double could = std::min(together, sum);
-    link.hidden_frac = std::clamp((together + sum - both) / could, 0.0, 1.0);
-  }
-}
-
-void add_together(LinkKnown& link, const Json& json) {
-  const auto together = json.find("together");
-  if (together == json.end() || !together->is_object()) return;
-  const auto factor = [&](const char* key) {
-    const auto value = get<double>(*together, key);
-    return value && *value >= 1 && *value < kMostRatio ? *value : 0;  // nan fails both
-  };
-  const Interval read = {factor("factor"), factor("factor_least"), factor("factor_most")};
-  if (read.low > 0 && read.low <= read.value && read.value <= read.high)
-    link.together_factor = read;
+/// Of one object of the engine's report: `name`, `name`_least and `name`_most, each within
+/// `least` … `most`, in order.
+std::optional<Interval> extremes(const Json& json, const char* object, const std::string& name,
+                                 double least, double most) {
+  const auto found = json.find(object);
+  if (found == json.end() || !found->is_object()) return std::nullopt;
+  const auto value = get<double>(*found, name.c_str());
+  const auto low = get<double>(*found, (name + "_least").c_str());
+  const auto high = get<double>(*found, (name + "_most").c_str());
+  // nan is in no order
+  if (!value || !low || !high || !(*low >= least && *low <= *value)) return std::nullopt;
+  if (!(*value <= *high && *high <= most)) return std::nullopt;
+  return Interval{*value, *low, *high};
 }
 
 /// Points of the sizes of one collective or pair.
@@ -171,8 +159,8 @@ Result<LinkKnown> from_engine(const Json& json, const std::string& name) {
   known.all_gather = std::move(points.all_gather);
   known.reduce_scatter = std::move(points.reduce_scatter);
   known.one_way = std::move(points.one_way);
-  add_overlap(known, json);
-  add_together(known, json);
+  known.hidden_frac = extremes(json, "overlap", "hidden", 0, 1);
+  known.together_factor = extremes(json, "together", "factor", 1, kMostRatio);
   return known;
 }
 

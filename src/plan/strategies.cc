@@ -441,19 +441,19 @@ Result<StrategyStep> predict_strategy(std::string_view strategy, std::int64_t ra
     return play(layout, {work, step, link, guess, shared->count, scale});
   };
   // nobody measured it: two cards that copy through the host hide nothing
-  const double hidden = link.hidden_frac.value_or(0);
-  const double surely = link.hidden_frac ? std::max(0.0, hidden - 0.2) : 0;
-  const double maybe = link.hidden_frac ? std::min(1.0, hidden + 0.2) : 1;
+  const Interval hidden = link.hidden_frac.value_or(Interval{0, 0, 1});
   const double widen = link.measured ? 1.0 : 1.15;  // nobody measured it on this rig
   const double less = by_gradients ? bytes.low / bytes.value : 1;
   const double more = by_gradients ? bytes.high / bytes.value : 1;
-  const Play usual = played({1, hidden}, shared->scale.value);
-  const Play best = played({less * rate.low / rate.value / widen, maybe}, shared->scale.value);
-  const Play worst = played({more * rate.high / rate.value * widen, surely}, shared->scale.value);
+  const Play usual = played({1, hidden.value}, shared->scale.value);
+  const Play best =
+      played({less * rate.low / rate.value / widen, hidden.high}, shared->scale.value);
+  const Play worst =
+      played({more * rate.high / rate.value * widen, hidden.low}, shared->scale.value);
   const Interval together = link.together_factor.value_or(Interval{1, 1, 1});
   const Interval cut = cut_factor(layout);
   const auto compute = [&](double share, double cut_by, double together_by) {
-    return played({1, hidden}, share).compute_s * cut_by * together_by;
+    return played({1, hidden.value}, share).compute_s * cut_by * together_by;
   };
   out.compute_s = {compute(shared->scale.value, cut.value, together.value),
                    compute(shared->scale.low, cut.low, together.low),

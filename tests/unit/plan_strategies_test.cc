@@ -41,7 +41,7 @@ LinkKnown wire(double bytes_per_s, double hidden = 0) {
   link.name = "wire";
   link.bytes_per_s = {bytes_per_s, 0.95 * bytes_per_s, 1.05 * bytes_per_s};
   link.measured = true;
-  link.hidden_frac = hidden;
+  link.hidden_frac = Interval{hidden, hidden, hidden};
   return link;
 }
 
@@ -232,11 +232,13 @@ TEST(PlanTransfer, OverlapComesFromTheLinksFile) {
     "sizes":[{"message_bytes":1000000,"time_s":0.01}]}],"collectives":[{"operation":"all_reduce",
     "ranks":2,"sizes":[{"message_bytes":4194304,"time_s":0.4}]},{"operation":"all_gather","ranks":2,
     "sizes":[{"message_bytes":4194304,"time_s":0.2}]}],"overlap":{"message_bytes":4194304,
-    "repeats":3,"compute_together_s":0.5,"all_reduce_s":0.4,"both_s":0.6},"together":{"repeats":8,
+    "repeats":3,"compute_together_s":0.5,"all_reduce_s":0.4,"both_s":0.6,"hidden":0.75,"hidden_least":0.5,"hidden_most":0.8},"together":{"repeats":8,
     "work_s":0.2,"factor":1.25,"factor_least":1.0,"factor_most":1.5}})";
   const auto link = read_link(text, "link.json");
   ASSERT_TRUE(link.ok()) << link.error().message;
-  EXPECT_NEAR(*link->hidden_frac, 0.75, 1e-12);
+  ASSERT_TRUE(link->hidden_frac);
+  EXPECT_EQ(link->hidden_frac->value, 0.75);
+  EXPECT_EQ(link->hidden_frac->low, 0.5);
   ASSERT_TRUE(link->together_factor);
   EXPECT_EQ(link->together_factor->value, 1.25);
   EXPECT_EQ(link->together_factor->high, 1.5);
