@@ -117,12 +117,12 @@ class Bench:
             for mbit in self.options.rates:
                 if self.link(repeat, mbit) is None:
                     return False
-                for strategy in self.commands():
+                for strategy in self.strategies():
                     if self.pair(repeat, mbit, strategy) is None:
                         return False
         return True
 
-    def commands(self):
+    def strategies(self):
         return self.options.strategies
 
     def report(self):
@@ -167,7 +167,7 @@ class Bench:
 class HuggingFace(Bench):
     """The same with the Trainer: steps are timed by their lines in the log, as rigwise recorded them."""
 
-    def commands(self):
+    def strategies(self):
         return ["ddp"]
 
     def prepare(self):
@@ -184,8 +184,8 @@ class HuggingFace(Bench):
                 "--gradient_accumulation_steps", micro_steps, "--lora_rank", "64", "--logging_steps", "1", "--save_steps", "0", "--cpu",
                 "--cpu_threads", "1"]
 
-    def recorded(self, name, words=()):
-        return ["taskset", "-c", "0", self.rigwise, "run", "--quiet", "--runs", self.folder / "runs", "--name", name, "--", *words]
+    def recorded(self, name):
+        return [self.rigwise, "run", "--quiet", "--runs", self.folder / "runs", "--name", name, "--"]
 
     def steps_of(self, name):
         shown = json.loads(call([self.rigwise, "runs", "show", name, "--json", "--runs", self.folder / "runs"]))
@@ -197,7 +197,7 @@ class HuggingFace(Bench):
     def single(self, repeat):
         def make():
             name = f"single{repeat}"
-            call(self.recorded(name, self.words(SINGLE_STEPS, self.folder / f"out-{name}", 4)), cwd=self.folder)
+            call(["taskset", "-c", "0", *self.recorded(name), *self.words(SINGLE_STEPS, self.folder / f"out-{name}", 4)], cwd=self.folder)
             return self.steps_of(name)
         return self.once(f"single-{repeat}.json", make)
 

@@ -46,7 +46,6 @@ std::optional<MicroSteps> shared_micro_steps(const Workload& w, double ranks) {
 namespace {
 
 constexpr std::int64_t kMostRanks = 64;
-constexpr double kEightInTen = 1.28;                      // standard deviations to either side
 constexpr double kMostLayers = 4096, kMostMicros = 4096;  // that are played one by one
 
 /// How sure one is of three things; one play of the clocks is made for each.
@@ -370,6 +369,13 @@ std::optional<Error> impossible_layout(const Layout& layout, const Workload& w) 
   return std::nullopt;
 }
 
+/// Half of the interval of another run's step, as a share: the run it is made from and the one to
+/// come each differ from their like.
+double repeat_frac(const MeasuredStep& step) {
+  constexpr double kEightInTen = 1.28;  // standard deviations to either side
+  return kEightInTen * std::sqrt(2.0) * step.run_to_run_frac;
+}
+
 /// Beyond what was measured: how much more or less a step's arithmetic takes when it is cut.
 Interval cut_factor(const Layout& layout) {
   if (layout.tensor > 1) return {1.05, 1.0, 1.3};  // narrower matrices
@@ -415,7 +421,7 @@ Result<StrategyStep> predict_strategy(std::string_view strategy, std::int64_t ra
   out.strategy = std::string(strategy);
   out.ranks = layout.ranks();
   if (layout.ranks() == 1) {  // single, and parts of one process that take turns
-    const double repeat = kEightInTen * std::sqrt(2.0) * step.run_to_run_frac;
+    const double repeat = repeat_frac(step);
     out.compute_s = {step.compute_s(), (1 - repeat) * step.compute_s(),
                      (1 + repeat) * step.compute_s()};
     if (layout.split > 1) out.compute_s.value *= 1.01, out.compute_s.high *= 1.08;
@@ -468,8 +474,7 @@ Result<StrategyStep> predict_strategy(std::string_view strategy, std::int64_t ra
   out.assumed =
       !link.measured || !step.phases_measured || (by_gradients && gradient_bytes(w).assumed);
   const double value = out.compute_s.value + out.exposed_s.value + step.other_s;
-  // the run it is made from and the one to come each differ from their like
-  const double repeat = kEightInTen * std::sqrt(2.0) * step.run_to_run_frac * value;
+  const double repeat = repeat_frac(step) * value;
   out.step_s = {value,
                 value - std::hypot(out.compute_s.value - out.compute_s.low,
                                    out.exposed_s.value - out.exposed_s.low, repeat),

@@ -14,6 +14,12 @@ constexpr double kConfirm_s = 30;     // noise that lasts so long is progress
 bool is_wait(std::string_view work) {
   return work == "sync" || work == "rendezvous" || work == "device";
 }
+/// Where a process was seen last; null: it was not looked into.
+const StackPlace* place_of(const HangSight& sight, int pid) {
+  const auto found = std::find_if(sight.places->begin(), sight.places->end(),
+                                  [pid](const StackPlace& each) { return each.pid == pid; });
+  return found == sight.places->end() ? nullptr : &*found;
+}
 bool is_stopped(const ProcSample& process) {
   return process.main_state == "T" || process.main_state == "t";
 }
@@ -95,10 +101,8 @@ void HangWatch::note_bytes(double t_s, const HangSight& sight) {
                        process.written_bytes.value_or(0)};
     const auto [place, fresh] = bytes_of_.try_emplace(process.pid, now);
     // a file system in a program (FUSE) has no block layer: of who saves, its calls count
-    const bool saves =
-        std::any_of(sight.places->begin(), sight.places->end(), [&](const StackPlace& each) {
-          return each.pid == process.pid && each.work == "checkpoint";
-        });
+    const StackPlace* where = place_of(sight, process.pid);
+    const bool saves = where != nullptr && where->work == "checkpoint";
     if (!fresh) {
       bytes_ += std::max(0.0, now.block - place->second.block);
       if (saves) bytes_ += std::max(0.0, now.written - place->second.written);
@@ -183,9 +187,8 @@ bool HangWatch::process_at_work(double t_s, const ProcSample& process, const Han
   const auto queued = share(process.main_run_delay_s, before_.at(process.pid).main_delay_s,
                             t_s - before_.at(process.pid).t_s);
   const bool idle = cpu && *cpu < limits_.idle_frac && queued.value_or(0) < limits_.queued_frac;
-  const auto place = std::find_if(sight.places->begin(), sight.places->end(),
-                                  [&](const StackPlace& each) { return each.pid == process.pid; });
-  const bool seen = place != sight.places->end() && t_s - place->last_s < kFreshSample_s;
+  const StackPlace* place = place_of(sight, process.pid);
+  const bool seen = place != nullptr && t_s - place->last_s < kFreshSample_s;
   if (!seen) return !idle;
   if (place->samples < limits_.samples) return true;
   if (idle) return place->held_s > *window_s_;
@@ -211,10 +214,9 @@ bool HangWatch::kept_waiting(double t_s, const HangSight& sight) const {
   if (ranks_.size() < 2 || t_s - last_s_ <= most_s || gpu_at_work(*sight.gpus)) return false;
   return std::any_of(sight.tree->begin(), sight.tree->end(), [&](const ProcSample& process) {
     if (process.role != "rank" || is_dead(process) || is_stopped(process)) return false;
-    return std::any_of(sight.places->begin(), sight.places->end(), [&](const StackPlace& place) {
-      return place.pid == process.pid && (place.work == "sync" || place.work == "rendezvous") &&
-             place.held_s <= t_s - most_s / 2;
-    });
+    const StackPlace* place = place_of(sight, process.pid);
+    return place != nullptr && (place->work == "sync" || place->work == "rendezvous") &&
+           place->held_s <= t_s - most_s / 2;
   });
 }
 
@@ -250,9 +252,8 @@ HangChange HangWatch::while_hung(double t_s) {
 bool HangWatch::all_wait(const HangSight& sight) const {
   return std::all_of(sight.tree->begin(), sight.tree->end(), [&](const ProcSample& process) {
     if (process.role != "rank" || is_dead(process)) return true;
-    return std::any_of(sight.places->begin(), sight.places->end(), [&](const StackPlace& place) {
-      return place.pid == process.pid && is_wait(place.work);
-    });
+    const StackPlace* place = place_of(sight, process.pid);
+    return place != nullptr && is_wait(place->work);
   });
 }
 
