@@ -55,6 +55,11 @@ double rounded(double value) {
 
 bool LogNews::take(std::string_view bytes) {
   constexpr std::uint64_t kPrime = 1099511628211u;  // FNV-1a
+  constexpr std::size_t kFlood = 65536;  // at once: nobody's heartbeat, and a cost to look through
+  if (bytes.size() >= kFlood) {
+    shape_ = 0;
+    return true;
+  }
   bool news = false;
   for (const char c : bytes) {
     if (c != '\n' && c != '\r') {

@@ -259,6 +259,7 @@ TEST(RecordHang, LinesThatRepeatAreNoNews) {
   EXPECT_TRUE(news.take("still wai"));  // a line that is not at its end
   EXPECT_FALSE(news.take("ting (160 s)\n"));
   EXPECT_TRUE(news.take("still waiting (200 s)\nloss is nan\n"));
+  EXPECT_TRUE(news.take(std::string(70000, '\n')));
   news.forget();  // a step
   EXPECT_TRUE(news.take("still waiting (240 s)\n"));
   for (int i = 0; i < 3; ++i) news.take("eval:  10%|#  | 10/100 [00:10]\r");
