@@ -27,7 +27,7 @@ constexpr std::size_t kWriteBytes = std::size_t{1} << 20;
 constexpr double kMarkEvery_s = 0.002;
 constexpr double kRetryEvery_s = 0.5;
 constexpr double kStalledAfter_s = 1.0;
-constexpr double kWaitAllowed_s = 2.0, kWaitAllowedShare = 0.01;
+constexpr double kWaitAllowedShare = 0.01;  // of the run
 constexpr double kFastBytesPerS = 32e6, kRateWindow_s = 0.5;
 constexpr std::size_t kMaxMarks = 4096, kMaxLosses = 1024;
 
@@ -111,8 +111,8 @@ struct LogWriter::Stream {
   }
 };
 
-LogWriter::LogWriter(double start_monotonic_s, int streams)
-    : start_monotonic_s_(start_monotonic_s) {
+LogWriter::LogWriter(double start_monotonic_s, int streams, double patience_s)
+    : start_monotonic_s_(start_monotonic_s), patience_s_(patience_s) {
   for (int i = 0; i < streams; ++i) {
     streams_[static_cast<std::size_t>(i)] = std::make_unique<Stream>(i == 0 ? "out" : "err");
   }
@@ -163,10 +163,10 @@ void LogWriter::push(int index, std::string_view bytes, double t_s) {
       continue;
     }
     const double now_s = monotonic_s();
-    const bool stalled = failing_ || !thread_.joinable() || stream.ring == nullptr ||
-                         (write_began_s_ && now_s - *write_began_s_ > kStalledAfter_s);
-    const double allowed_s = kWaitAllowed_s + kWaitAllowedShare * (now_s - start_monotonic_s_);
-    if (stalled || (!fast_ && waited_s_ > allowed_s)) {
+    const bool stalled = write_began_s_ && now_s - *write_began_s_ > kStalledAfter_s;
+    const bool moves = thread_.joinable() && fast_ && !stalled;
+    const double allowed_s = patience_s_ + kWaitAllowedShare * (now_s - start_monotonic_s_);
+    if (failing_ || stream.ring == nullptr || (!moves && waited_s_ >= allowed_s)) {
       stream.lose(bytes.size(), t_s);
       return;
     }

@@ -11,10 +11,11 @@
 //
 // A full disk or a hung file system fills the queue; what then does not fit is counted, recorded
 // and dropped, while everything in the queue, and rows of the tables, are kept and tried again
-// until room returns. A copying thread waits for the queue only while the writer moves: freely
-// while it writes 32 MB/s or more (a burst on a healthy disk, which no training prints for long),
-// else no longer than 2 s and 1 % of the run in all. So a burst reaches the log whole, and a slow
-// disk cannot slow the command down.
+// until room returns. A copying thread waits for room in the queue: freely while the writer writes
+// 32 MB/s or more (a burst on a healthy disk, which no training prints for long), not at all where
+// writing fails, else (no run directory yet, a slow or busy disk, a write that hangs) no longer
+// than 10 s and 1 % of the run in all. So a burst reaches the log whole, and a bad disk cannot hold
+// the command up.
 //
 // Threads: push() from any number of threads; the rest from one owner.
 #pragma once
@@ -37,8 +38,11 @@ namespace rigwise {
 
 class LogWriter {
  public:
+  static constexpr double kPatience_s = 10;
+
   /// `streams` 1 or 2: "out", "err". Until start() or give_up() bytes wait in the queue.
-  LogWriter(double start_monotonic_s, int streams);
+  /// `patience_s`: what copying threads may wait in all for a writer that hardly moves.
+  LogWriter(double start_monotonic_s, int streams, double patience_s = kPatience_s);
   ~LogWriter();
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
@@ -64,7 +68,7 @@ class LogWriter {
   void write_ending(std::unique_lock<std::mutex>& lock);
   bool anything_waits() const;
 
-  const double start_monotonic_s_;
+  const double start_monotonic_s_, patience_s_;
   mutable std::mutex mutex_;
   std::condition_variable data_, space_, done_;
   std::array<std::unique_ptr<Stream>, 2> streams_;

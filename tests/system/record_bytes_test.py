@@ -40,10 +40,10 @@ class Bytes(RecordTest):
         self.assertEqual(recorded.returncode, plain.returncode if plain.returncode >= 0 else 128 - plain.returncode)
         self.assertTrue(recorded.stdout == plain.stdout, "stdout differs")
         self.assertTrue(recorded.stderr == plain.stderr, f"stderr differs: {recorded.stderr[:500]!r}")
+        shown = self.show()
+        self.assertEqual((shown["state"], shown["lost_log_bytes"]), ("finished", 0))
         self.assertTrue(self.log("out") == plain.stdout, "log/out.log differs")
         self.assertTrue(self.log("err") == plain.stderr, "log/err.log differs")
-        self.assertEqual(self.show()["state"], "finished")
-        self.assertEqual(self.show()["lost_log_bytes"], 0)
 
     def test_stdout_only(self):
         self.same(["sh", "-c", "for i in 1 2 3; do echo line $i; done"])

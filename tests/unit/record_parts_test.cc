@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "base/clock.h"
 #include "record/channel.h"
@@ -128,8 +129,21 @@ TEST_F(Folder, WithoutAFolderNothingWaitsAndNothingIsKept) {
   EXPECT_EQ(writer.close({}, 1), 0);
 }
 
-TEST_F(Folder, WhatDoesNotFitIsCounted) {
+TEST_F(Folder, ABurstWaitsForTheRunDirectory) {
   LogWriter writer(monotonic_s(), 1);
+  std::thread late([&] {
+    ::usleep(100000);
+    writer.start(dir_);
+  });
+  const std::string block(1 << 20, 'x');
+  for (int i = 0; i < 20; ++i) writer.push(0, block, i);  // 8 MiB are held
+  late.join();
+  EXPECT_EQ(writer.close({}, 5), 0);
+  EXPECT_EQ(fs::file_size(dir_ / "log/out.log"), std::uintmax_t{20} << 20);
+}
+
+TEST_F(Folder, WhatDoesNotFitIsCounted) {
+  LogWriter writer(monotonic_s(), 1, 0);
   const std::string block(1 << 20, 'x');
   for (int i = 0; i < 20; ++i) writer.push(0, block, i);  // no writer yet: 8 MiB are held
   writer.start(dir_);
@@ -164,7 +178,7 @@ TEST_F(Folder, HeaderAndRowsThatMetAFullDiskComeLater) {
   // A folder in a table's place stands in for what cannot be written.
   fs::create_directories(dir_ / "log/out.idx.csv");
   fs::create_directories(dir_ / "log/out.lost.csv");
-  LogWriter writer(monotonic_s(), 1);
+  LogWriter writer(monotonic_s(), 1, 0);
   const std::string block(1 << 20, 'x');
   for (int i = 0; i < 9; ++i) writer.push(0, block, i);  // 8 MiB are held
   writer.start(dir_);
