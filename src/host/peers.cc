@@ -6,6 +6,7 @@
 
 #include <array>
 #include <charconv>
+#include <set>
 
 #include "base/files.h"
 #include "base/text.h"
@@ -87,6 +88,7 @@ std::map<std::uint64_t, TcpSocket> parse_tcp_sockets(std::string_view text) {
     constexpr std::string_view kEstablished = "01", kCloseWait = "08";
     if (line.state != kEstablished && line.state != kCloseWait) return;
     TcpSocket socket;
+    socket.local = readable_address(plain_address(line.local));
     socket.remote = readable_address(plain_address(line.remote));
     socket.peer_closed = line.state == kCloseWait;
     const auto colon = line.queues.find(':');
@@ -139,6 +141,35 @@ std::map<std::uint64_t, TcpSocket> tcp_sockets_of(const std::string& proc, int p
     }
   }
   return own;
+}
+
+Meeting meeting_at(int port, const std::map<std::uint64_t, TcpSocket>& own) {
+  const std::string ending = ":" + std::to_string(port);
+  std::set<std::pair<std::string_view, std::string_view>> ends;
+  for (const auto& [inode, socket] : own) ends.emplace(socket.local, socket.remote);
+  Meeting meeting = Meeting::not_met;
+  for (const auto& [local, remote] : ends) {
+    if (ends.count({remote, local}) != 0) continue;  // with itself: a store in the same process
+    if (local.ends_with(ending) || remote.ends_with(ending)) return Meeting::met;
+    meeting = Meeting::not_known;
+  }
+  return meeting;
+}
+
+Meeting meeting_of(const std::string& proc, int pid) {
+  const auto text = read_file(proc + "/" + std::to_string(pid) + "/environ", kMaxTableBytes);
+  if (!text) return Meeting::not_known;
+  for (const auto entry : split(*text, '\0')) {
+    constexpr std::string_view kPort = "MASTER_PORT=";
+    if (!entry.starts_with(kPort)) continue;
+    const auto port = to_integer(entry.substr(kPort.size()));
+    constexpr int kLastPort = 65535;
+    if (!port || *port < 1 || *port > kLastPort) return Meeting::not_known;
+    const OpenFiles files = open_files_of(proc, pid);
+    if (!files.readable) return Meeting::not_known;
+    return meeting_at(static_cast<int>(*port), tcp_sockets_of(proc, pid, files.sockets));
+  }
+  return Meeting::not_known;
 }
 
 std::vector<bool> joined_peers(const std::vector<std::vector<std::uint64_t>>& sockets,

@@ -23,6 +23,7 @@ void parse_tcp(std::string_view text, TcpEnds& into);
 
 /// One TCP connection of a process, as /proc/net/tcp shows it.
 struct TcpSocket {
+  std::string local = {};    // "10.0.0.2:41022"
   std::string remote = {};   // "10.0.0.1:29500", "[::1]:4711"
   bool peer_closed = false;  // the other end said that it sends no more (CLOSE_WAIT)
   double unsent_bytes = 0;   // in the send queue: not yet acknowledged
@@ -42,6 +43,13 @@ OpenFiles open_files_of(const std::string& proc, int pid);
 /// Those of these sockets that are TCP connections, from the process's own network tables.
 std::map<std::uint64_t, TcpSocket> tcp_sockets_of(const std::string& proc, int pid,
                                                   const std::vector<std::uint64_t>& sockets);
+
+/// Whether a rank is connected with other processes where all ranks meet: at its MASTER_PORT, at
+/// either end. `not_met`: the port is known and it has no connection with any other process.
+enum class Meeting { not_known, not_met, met };
+Meeting meeting_at(int port, const std::map<std::uint64_t, TcpSocket>& own);
+/// The same for a living process, by `proc`/PID/environ and its sockets.
+Meeting meeting_of(const std::string& proc, int pid);
 
 /// One answer a process. `sockets`: inodes of the sockets that each holds.
 std::vector<bool> joined_peers(const std::vector<std::vector<std::uint64_t>>& sockets,

@@ -161,6 +161,7 @@ RanksAsked torchrun(const Args& argv, std::size_t from, const RanksContext& cont
     }
   }
   asked.count = *local * node_count;
+  if (node_count > 1) asked.spread(local);
   asked.why = per_node || nodes ? said : said + ": one process by default";
   return asked;
 }
@@ -192,11 +193,13 @@ RanksAsked accelerate(const Args& argv, std::size_t from, const RanksContext& co
   const Options options(argv, from, kFlags);
   RanksAsked asked;
   asked.launcher = "accelerate";
-  if (const auto processes = options.value({"--num_processes", "-n"})) {
-    asked.count = count_of(*processes);
-    asked.why = "accelerate launch --num_processes " + *processes;
-    return asked;
-  }
+  const auto processes = options.value({"--num_processes", "-n"});
+  auto machines = options.value({"--num_machines"});
+  // The processes are those of all hosts together.
+  const auto share_out = [&] {
+    const int hosts = machines ? count_of(*machines).value_or(1) : 1;
+    if (hosts > 1 && asked.count) asked.spread(std::max(1, *asked.count / hosts));
+  };
   std::filesystem::path config;
   if (const auto named = options.value({"--config_file"})) {
     config = absolute_in(context.cwd, *named);
@@ -206,9 +209,17 @@ RanksAsked accelerate(const Args& argv, std::size_t from, const RanksContext& co
     const std::string cache = env_value(context, "HF_HOME").value_or(home + "/.cache/huggingface");
     config = std::filesystem::path(cache) / "accelerate" / "default_config.yaml";
   }
-  if (const auto processes = config_value(config, "num_processes")) {
+  if (!machines) machines = config_value(config, "num_machines");
+  if (processes) {
     asked.count = count_of(*processes);
-    asked.why = "accelerate launch: num_processes " + *processes + " in " + config.string();
+    asked.why = "accelerate launch --num_processes " + *processes;
+    share_out();
+    return asked;
+  }
+  if (const auto stated = config_value(config, "num_processes")) {
+    asked.count = count_of(*stated);
+    asked.why = "accelerate launch: num_processes " + *stated + " in " + config.string();
+    share_out();
     return asked;
   }
   if (options.has("--cpu")) {
@@ -243,7 +254,7 @@ RanksAsked deepspeed(const Args& argv, std::size_t from, const RanksContext& con
   const auto hostfile = options.value({"-H", "--hostfile"});
   if (hostfile && !gpus) {
     const auto text = read_file(absolute_in(context.cwd, *hostfile), 1 << 20);
-    int slots = 0;
+    int slots = 0, hosts_named = 0;
     if (text)
       for (const auto line : split(*text, '\n')) {
         const std::size_t at = line.find("slots=");
@@ -251,14 +262,17 @@ RanksAsked deepspeed(const Args& argv, std::size_t from, const RanksContext& con
         std::string_view number = line.substr(at + 6);
         number = number.substr(0, number.find_first_not_of("0123456789"));
         slots += count_of(number).value_or(0);
+        ++hosts_named;
       }
     if (slots > 0) asked.count = slots;
+    if (hosts_named > 1) asked.spread({});
     asked.why = "deepspeed --hostfile " + *hostfile;
     return asked;
   }
   const auto local = gpus ? count_of(*gpus) : context.visible_gpus;
   const auto hosts = nodes ? count_of(*nodes) : std::optional(1);
   if (local && *local > 0 && hosts) asked.count = *local * *hosts;
+  if (hosts && *hosts > 1) asked.spread({});  // it starts them by ssh, here as elsewhere
   asked.why = "deepspeed";
   if (gpus) asked.why += " --num_gpus " + *gpus;
   if (nodes) asked.why += " --num_nodes " + *nodes;
@@ -318,6 +332,9 @@ RanksAsked mpirun(const Args& argv, std::size_t from, const RanksContext& contex
   if (const auto count = options.value({"-n", "-np", "--np", "-c", "--n", "--num_proc"})) {
     asked.count = count_of(*count);
     asked.why = launcher + " -n " + *count;
+    if (options.value({"-H", "-host", "--host", "-hosts", "--hosts", "-f", "-hostfile",
+                       "--hostfile", "-machinefile", "--machinefile"}))
+      asked.spread({});
   } else {
     asked.why = launcher + ": its default depends on the host";
   }
@@ -360,6 +377,7 @@ RanksAsked srun(const Args& argv, std::size_t from, const RanksContext& context,
   if (tasks) {
     asked.count = count_of(*tasks);
     asked.why = "srun --ntasks " + *tasks;
+    asked.spread({});  // Slurm's daemon is their parent, on every host
     return asked;
   }
   if (!nodes) nodes = env_value(context, "SLURM_NNODES");
@@ -368,11 +386,13 @@ RanksAsked srun(const Args& argv, std::size_t from, const RanksContext& context,
   if (environment && !options.value({"-N", "--nodes", "--ntasks_per_node"})) {
     asked.count = count_of(*environment);
     asked.why = "srun: SLURM_NTASKS=" + *environment;
+    asked.spread({});
     return asked;
   }
   const auto hosts = nodes ? count_of(*nodes) : std::optional(1);
   const auto local = per_node ? count_of(*per_node) : std::optional(1);
   if (hosts && local) asked.count = *hosts * *local;
+  asked.spread({});
   asked.why = "srun";
   if (nodes) asked.why += " --nodes " + *nodes;
   if (per_node) asked.why += " --ntasks-per-node " + *per_node;
@@ -421,6 +441,16 @@ std::optional<Args> behind_wrapper(const Args& argv) {
   return Args(argv.begin() + static_cast<std::ptrdiff_t>(i), argv.end());
 }
 
+/// A program that is no launcher is one process; with a world's size in its environment, one of
+/// that many, whose others are not below it.
+void one_of_a_launchers(const RanksContext& context, const std::string& alone, RanksAsked& asked) {
+  const auto world = env_value(context, "WORLD_SIZE");
+  asked.count = world ? count_of(*world) : std::nullopt;
+  asked.why = asked.count ? "WORLD_SIZE=" + *world : alone;
+  if (!asked.count) asked.count = 1;
+  if (*asked.count > 1) asked.spread(1);
+}
+
 /// rigwise-engine starts its own ranks on this host, or is one of a launcher's.
 RanksAsked engine(const Args& argv, std::size_t from, const RanksContext& context) {
   RanksAsked asked;
@@ -439,9 +469,7 @@ RanksAsked engine(const Args& argv, std::size_t from, const RanksContext& contex
     asked.why = "rigwise-engine --ranks " + std::to_string(*count);
     return asked;
   }
-  const auto world = env_value(context, "WORLD_SIZE");
-  asked.count = world ? count_of(*world) : std::optional<int>(1);
-  asked.why = world ? "WORLD_SIZE=" + *world : "rigwise-engine: one process";
+  one_of_a_launchers(context, "rigwise-engine: one process", asked);
   return asked;
 }
 
@@ -493,13 +521,7 @@ RanksAsked python(const Args& argv, const RanksContext& context, int depth) {
   }
   RanksAsked asked;
   asked.launcher = "python";
-  if (const auto world = env_value(context, "WORLD_SIZE"); world && count_of(*world)) {
-    asked.count = count_of(*world);
-    asked.why = "WORLD_SIZE=" + *world;
-  } else {
-    asked.count = 1;
-    asked.why = "python: one process";
-  }
+  one_of_a_launchers(context, "python: one process", asked);
   return asked;
 }
 

@@ -17,10 +17,18 @@ namespace rigwise {
 
 struct RanksAsked {
   std::optional<int> count = {};  // empty: not stated, or unknown (a shell script)
+  bool elsewhere = false;         // not all of them are of this command's process tree
+  std::optional<int> here = {};   // then: those that are, where that is known
   std::string why = {};           // "torchrun --nproc_per_node 2", "python: one process"
   std::string launcher = {};      // "torchrun", "accelerate", "deepspeed", "mpirun", "srun",
                                   // "horovodrun", "rigwise-engine", "python", "shell",
                                   // "program"
+
+  /// So many of them are this command's own, the others elsewhere.
+  void spread(std::optional<int> own) {
+    elsewhere = true;
+    here = own;
+  }
 };
 
 /// What stands in for the machine where the launcher's own default depends on it.

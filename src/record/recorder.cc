@@ -28,7 +28,7 @@
 #include "record/log_tail.h"
 #include "record/nccl_table.h"
 #include "record/profile_windows.h"
-#include "record/ranks.h"
+#include "record/rank_count.h"
 #include "record/secrets.h"
 #include "record/stack_watch.h"
 #include "record/tally.h"
@@ -90,6 +90,7 @@ class Recorder {
   void note_event(Event event);
   void note_host(const HostReading& reading);
   void note_stacks();
+  void note_ranks();
   void note_hangs(std::vector<Hang> hangs);
   void end_command(const PoliteEnd::Order& order);
   void note_self(double t_s, double took_s);
@@ -118,9 +119,9 @@ class Recorder {
   std::optional<HangLog> hang_log_;
   std::unique_ptr<LogStream> out_, err_;
   RunTally tally_;
+  RankCount ranks_;
   ProfileWindows windows_;
   std::vector<Fact> argv_facts_;
-  std::string asked_by_;          // the launcher that ranks_asked comes from
   std::string profiling_folder_;  // the keeper's, who removes it unless it is killed
   std::optional<Ending> ending_;
   std::optional<std::int64_t> first_step_;  // its number
@@ -168,6 +169,12 @@ RanksContext Recorder::ranks_context() const {
   return context;
 }
 
+void Recorder::note_ranks() {
+  info_.ranks_asked = ranks_.asked().count;
+  info_.ranks_why = secrets_.mask(ranks_.asked().why);
+  if (info_.ranks_asked) hangs_.expect_ranks(*info_.ranks_asked);
+}
+
 // After the command was started: nothing here delays it.
 void Recorder::start_sampling() {
   background_.start(*writer_, launch_, options_.host_root, host_, cwd_, secrets_,
@@ -188,10 +195,8 @@ void Recorder::start_sampling() {
     fact.source = secrets_.mask(fact.source);
   }
   info_.facts = merge_facts({argv_facts_});
-  const RanksAsked asked = ranks_asked_of(launch_.argv, ranks_context());
-  info_.ranks_asked = asked.count;
-  info_.ranks_why = secrets_.mask(asked.why);
-  asked_by_ = asked.launcher;
+  ranks_ = RankCount(launch_.argv, ranks_context());
+  note_ranks();
   static_cast<void>(writer_->update(info_).ok());
 
   out_ = std::make_unique<LogStream>(writer_->dir(), "out", secrets_, options_.patterns);
@@ -215,7 +220,6 @@ void Recorder::start_sampling() {
   sampler.watched_paths.push_back(writer_->dir());
   sampler.slow_every_s = kSlowEvery_s;
   sampler_ = std::make_unique<HostSampler>(HostRoot{.root = options_.host_root}, sampler);
-  if (info_.ranks_asked) hangs_.expect_ranks(*info_.ranks_asked);
   ::malloc_trim(0);
 }
 
@@ -484,19 +488,8 @@ void Recorder::slow_tick(double t_s) {
   for (const ProcSample& process : sampler_->tree()) pids.push_back(process.pid);
   watch_->look_at_tree(pids, t_s);
   for (const auto& path : watch_->outputs()) sampler_->watch_path(path);
-  if (!info_.ranks_asked && t_s < 600) {
-    std::vector<std::vector<std::string>> lines;
-    lines.push_back(command_line_of(command_));
-    for (const int pid : pids) {
-      if (pid != command_ && lines.size() < 64) lines.push_back(command_line_of(pid));
-    }
-    const RanksAsked asked = ranks_asked_of_tree(lines, ranks_context());
-    if (asked.count) {
-      info_.ranks_asked = asked.count;
-      info_.ranks_why = secrets_.mask(asked.why);
-      asked_by_ = asked.launcher;
-    }
-  }
+  ranks_.look_for_launcher(sampler_->tree(), command_, t_s, ranks_context());
+  note_ranks();
   ::malloc_trim(0);
 }
 
@@ -506,6 +499,7 @@ void Recorder::tick() {
   note_host(sampler_->tick(began_s));
   stacks_->follow(sampler_->tree());
   note_stacks();
+  if (tally_.first_step_s()) ranks_.look_for_others(sampler_->tree());
   for (Event& event : watch_->poll(began_s)) note_event(std::move(event));
   note_hangs(hangs_.tick(began_s, sampler_->tree(), stacks_->places(), command_stopped_));
   if (const auto order = hangs_.order_due(began_s)) end_command(*order);
@@ -569,20 +563,18 @@ void Recorder::finish_facts() {
   }
   int copies = out_->reader.copies();
   if (err_) copies = std::max(copies, err_->reader.copies());
-  const RanksTrained trained =
+  RanksTrained trained =
       ranks_trained_of(tally_.ranks(), tally_.first_step_s(), tally_.last_step_s(), copies);
   // Without a step, processes that lived and worked are all there is to go by; a failed command's
   // may have got no further than reading its arguments.
   const bool failed = ending_ && ending_->exit_status != 0;
   const bool shown = tally_.first_step_s().has_value() || !failed;
-  if (shown) info_.ranks_trained = trained.count;
-  if (asked_by_ == "python" && shown && info_.ranks_trained > info_.ranks_asked) {
-    info_.ranks_asked.reset();  // "one process" was the launcher's part: the program started more
-    info_.ranks_why = "the program started its ranks itself";
-  }
-  if (shown && !trained.why.empty())
-    info_.ranks_why += (info_.ranks_why.empty() ? "" : "; ") + trained.why;
-  info_.facts = merge_facts({log, outputs, argv_facts_, background_.facts()}, trained.count);
+  if (!shown) trained = {};
+  const RanksCounted counted = ranks_.conclude(trained);
+  info_.ranks_asked = counted.asked;
+  info_.ranks_trained = counted.trained;
+  info_.ranks_why = secrets_.mask(counted.why);
+  info_.facts = merge_facts({log, outputs, argv_facts_, background_.facts()}, counted.trained);
 
   ReadStatistics statistics = out_->reader.statistics();
   if (err_) {

@@ -2,6 +2,7 @@
 import csv
 import glob
 import os
+import socket
 import sys
 import unittest
 
@@ -45,7 +46,34 @@ while time.monotonic() < end:
 """
 
 
+# One rank of two that a launcher started on two hosts: it meets the other at MASTER_PORT, or trains alone.
+ONE_OF_TWO = """
+import os, socket, sys, time
+if sys.argv[1] == "joined":
+    held = socket.create_connection(("127.0.0.1", int(os.environ["MASTER_PORT"])))
+end, step = time.monotonic() + float(sys.argv[2]), 0
+while time.monotonic() < end:
+    step += sum(range(2000)) > 0
+    if step % 300 == 0: print({'loss': 1.0, 'step': step}, flush=True)
+"""
+
+
 class Spawned(RecordTest):
+    def one_of_two(self, how):
+        with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+            place = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(elsewhere.getsockname()[1])}
+            recorded = self.run_recorded([PYTHON, "-c", ONE_OF_TWO, how, "4"], env={**os.environ, **place})
+        self.assertEqual(recorded.returncode, 0, recorded.stderr)
+        shown = self.show()
+        self.assertEqual(shown["ranks_asked"], 2)
+        return shown["ranks_trained"]
+
+    def test_ranks_of_other_hosts(self):
+        self.assertEqual(self.one_of_two("joined"), 2)
+
+    def test_a_world_that_was_asked_for_and_never_joined(self):
+        self.assertEqual(self.one_of_two("alone"), 1)
+
     def test_a_helper_left_behind_is_no_rank(self):
         recorded = self.run_recorded([PYTHON, "-c", LEAVES])
         self.assertEqual(recorded.returncode, 0, recorded.stderr)

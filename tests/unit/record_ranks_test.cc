@@ -7,6 +7,7 @@
 
 #include "base/files.h"
 #include "base/text.h"
+#include "record/rank_count.h"
 #include "record/ranks.h"
 
 namespace rigwise {
@@ -92,6 +93,77 @@ TEST(RanksAsked, EnvironmentAndFiles) {
   EXPECT_EQ(ranks_asked_of(words("python t.py"), context).count, 4);
   EXPECT_EQ(ranks_asked_of(words("srun python t.py"), context).count, 3);
   std::filesystem::remove_all(dir);
+}
+
+TEST(RanksAsked, OwnOnesAndThoseElsewhere) {
+  RanksContext context;
+  context.visible_gpus = 2;
+  context.home = "/nonexistent";
+  struct Spread {
+    const char* command;
+    bool elsewhere;
+    int here;  // 0: not known
+  };
+  for (const Spread& c : {
+           Spread{"torchrun --nproc_per_node 2 t.py", false, 0},
+           Spread{"torchrun --nnodes 2 --nproc_per_node 2 t.py", true, 2},
+           Spread{"accelerate launch --num_processes 4 t.py", false, 0},
+           Spread{"accelerate launch --num_processes 4 --num_machines 2 t.py", true, 2},
+           Spread{"deepspeed --num_gpus 2 t.py", false, 0},
+           Spread{"deepspeed --num_gpus 2 --num_nodes 2 t.py", true, 0},
+           Spread{"mpirun -np 2 python t.py", false, 0},
+           Spread{"mpirun -np 2 -H a,b python t.py", true, 0},
+           Spread{"srun -n 2 python t.py", true, 0},
+           Spread{"python t.py", false, 0},
+           Spread{"rigwise-engine train --ranks 2", false, 0},
+       }) {
+    const RanksAsked asked = ranks_asked_of(words(c.command), context);
+    EXPECT_EQ(asked.elsewhere, c.elsewhere) << c.command;
+    EXPECT_EQ(asked.here.value_or(0), c.here) << c.command;
+  }
+  context.env = {"WORLD_SIZE=2", "RANK=0"};  // one of a launcher's
+  for (const char* command : {"python t.py", "rigwise-engine train"}) {
+    const RanksAsked asked = ranks_asked_of(words(command), context);
+    EXPECT_EQ(asked.count, 2) << command;
+    EXPECT_EQ(asked.here, 1) << command;
+  }
+  context.env = {"WORLD_SIZE=none"};
+  EXPECT_EQ(ranks_asked_of(words("rigwise-engine train"), context).count, 1);
+}
+
+TEST(RanksCounted, ThoseElsewhereCountWhereTheyMet) {
+  RanksAsked asked{.count = 4, .why = "torchrun", .launcher = "torchrun"};
+  const RanksTrained two{.count = 2, .why = "ranks 0, 1 worked"};
+  EXPECT_EQ(count_ranks(asked, Meeting::met, two).trained, 2);  // all were to be here
+  asked.spread(2);
+  EXPECT_EQ(count_ranks(asked, Meeting::met, two).trained, 4);
+  EXPECT_EQ(count_ranks(asked, Meeting::not_met, two).trained, 2);
+  EXPECT_FALSE(count_ranks(asked, Meeting::not_known, two).trained);
+  EXPECT_EQ(count_ranks(asked, Meeting::met, {.count = 1, .why = "rank 0 worked"}).trained, 1);
+  EXPECT_FALSE(count_ranks(asked, Meeting::met, {}).trained);
+  asked.spread({});
+  EXPECT_EQ(count_ranks(asked, Meeting::met, two).trained, 4);
+  EXPECT_FALSE(count_ranks(asked, Meeting::not_met, two).trained);
+
+  const RanksAsked python{.count = 1, .why = "python: one process", .launcher = "python"};
+  const RanksCounted own = count_ranks(python, Meeting::not_known, two);
+  EXPECT_FALSE(own.asked);
+  EXPECT_EQ(own.trained, 2);
+}
+
+TEST(RanksCounted, WhereRanksMeet) {
+  const auto ends = [](const char* local, const char* remote) {
+    return TcpSocket{.local = local, .remote = remote};
+  };
+  const TcpSocket store = ends("10.0.0.1:29500", "10.0.0.1:4000"),
+                  client = ends("10.0.0.1:4000", "10.0.0.1:29500");
+  EXPECT_EQ(meeting_at(29500, {}), Meeting::not_met);
+  EXPECT_EQ(meeting_at(29500, {{1, store}, {2, client}}), Meeting::not_met);  // with itself
+  EXPECT_EQ(meeting_at(29500, {{1, store}, {2, client}, {3, ends("10.0.0.1:29500", "10.0.0.2:5")}}),
+            Meeting::met);
+  EXPECT_EQ(meeting_at(29500, {{1, ends("10.0.0.2:5", "10.0.0.1:29500")}}), Meeting::met);
+  EXPECT_EQ(meeting_at(29500, {{1, ends("10.0.0.2:5", "1.2.3.4:443")}}), Meeting::not_known);
+  EXPECT_EQ(meeting_at(9500, {{1, ends("10.0.0.2:5", "10.0.0.1:29500")}}), Meeting::not_known);
 }
 
 TEST(RanksAsked, ShellIsAskedThroughTheTree) {
