@@ -72,20 +72,21 @@ Json to_json(const LinkReport& report) {
   }
   out["collectives"] = Json::array();
   for (const auto& collective : report.collectives) {
-    out["collectives"].push_back({{"operation", collective.operation},
-                                  {"ranks", report.hosts.size()},
-                                  {"check", to_json(collective.check)},
-                                  {"sizes", to_json(collective.sizes)}});
-  }
-  if (const auto& overlap = report.overlap) {
-    out["overlap"] = {{"message_bytes", overlap->bytes},
-                      {"repeats", overlap->repeats},
-                      {"compute_together_s", overlap->compute_together_s},
-                      {"all_reduce_s", overlap->all_reduce_s},
-                      {"both_s", overlap->both_s},
-                      {"hidden", overlap->hidden},
-                      {"hidden_least", overlap->hidden_least},
-                      {"hidden_most", overlap->hidden_most}};
+    Json one = {{"operation", collective.operation},
+                {"ranks", report.hosts.size()},
+                {"check", to_json(collective.check)},
+                {"sizes", to_json(collective.sizes)}};
+    if (const auto& overlap = collective.overlap) {
+      one["overlap"] = {{"message_bytes", overlap->bytes},
+                        {"repeats", overlap->repeats},
+                        {"compute_together_s", overlap->compute_together_s},
+                        {"alone_s", overlap->alone_s},
+                        {"both_s", overlap->both_s},
+                        {"hidden", overlap->hidden},
+                        {"hidden_least", overlap->hidden_least},
+                        {"hidden_most", overlap->hidden_most}};
+    }
+    out["collectives"].push_back(std::move(one));
   }
   if (const auto& together = report.together) {
     out["together"] = {{"repeats", together->repeats},
@@ -138,13 +139,16 @@ std::string to_text(const LinkReport& report) {
     out +=
         fmt::format("latency {} → {}: {} µs\n", pair.from, pair.to, microseconds(pair.latency_s));
   }
-  if (const auto& overlap = report.overlap) {
+  for (const auto& collective : report.collectives) {
+    const auto& overlap = collective.overlap;
+    if (!overlap) continue;
     out += fmt::format(
-        "all_reduce of {} beside arithmetic: {} µs, {} µs without it, arithmetic {} µs; {:.0f} % "
-        "hidden ({:.0f} to {:.0f})\n",
-        format_bytes_binary(static_cast<double>(overlap->bytes)), microseconds(overlap->both_s),
-        microseconds(overlap->all_reduce_s), microseconds(overlap->compute_together_s),
-        100 * overlap->hidden, 100 * overlap->hidden_least, 100 * overlap->hidden_most);
+        "{} of {} beside arithmetic: {} µs, {} µs without it, arithmetic {} µs; {:.0f} % hidden "
+        "({:.0f} to {:.0f})\n",
+        collective.operation, format_bytes_binary(static_cast<double>(overlap->bytes)),
+        microseconds(overlap->both_s), microseconds(overlap->alone_s),
+        microseconds(overlap->compute_together_s), 100 * overlap->hidden,
+        100 * overlap->hidden_least, 100 * overlap->hidden_most);
   }
   if (const auto& together = report.together) {
     out += fmt::format(

@@ -72,7 +72,7 @@ class Arithmetic {
 
 constexpr std::int64_t kLeastHidden = 64 << 10;         // smaller messages are latency
 constexpr double kLeastWork_s = 0.02, kMostWork_s = 1;  // of the arithmetic beside an all-reduce
-constexpr double kOverlap_s = 4;                        // of all repeats together, about
+constexpr double kOverlap_s = 3;                        // of one collective's repeats, about
 constexpr int kFewRepeats = 3, kManyRepeats = 16;
 constexpr int kTogetherRepeats = 8;
 constexpr double kTogetherWork_s = 0.15;
@@ -107,39 +107,8 @@ class Measurement {
       out.sizes.push_back(sized(count * 4, times_s, bus_factor(out.operation)));
     }
     out.check = worst(out.check);
-    return out;
-  }
-
-  LinkOverlap overlap() {
-    LinkOverlap out;
-    out.bytes = options_.sizes_bytes.back();
-    at::Tensor message = on_device(at::zeros({out.bytes / 4}, at::kFloat));
-    Arithmetic arithmetic(comm_.device());
-    const auto reduce = [&] { comm_.all_reduce(message).wait(); };
-    slowest(timed(reduce));  // warms up
-    const double alone_s = slowest(timed(reduce));
-    const std::int64_t rounds =
-        rounds_for(arithmetic, std::clamp(alone_s, kLeastWork_s, kMostWork_s));
-    out.repeats =
-        std::clamp(static_cast<int>(kOverlap_s / (4 * alone_s + 1e-9)), kFewRepeats, kManyRepeats);
-    std::vector<double> reduces_s, works_s, boths_s, shares;
-    for (int repeat = 0; repeat < out.repeats; ++repeat) {
-      reduces_s.push_back(slowest(timed(reduce)));
-      works_s.push_back(slowest(timed([&] { arithmetic.run(rounds); })));
-      boths_s.push_back(slowest(timed([&] {
-        Pending sum = comm_.all_reduce(message);
-        arithmetic.run(rounds);
-        sum.wait();
-      })));
-      const double saved_s = reduces_s.back() + works_s.back() - boths_s.back();
-      shares.push_back(std::clamp(saved_s / std::min(reduces_s.back(), works_s.back()), 0.0, 1.0));
-    }
-    out.all_reduce_s = spread_of(reduces_s).median_s;
-    out.compute_together_s = spread_of(works_s).median_s;
-    out.both_s = spread_of(boths_s).median_s;
-    out.hidden = spread_of(shares).median_s;
-    out.hidden_least = *std::min_element(shares.begin(), shares.end());
-    out.hidden_most = *std::max_element(shares.begin(), shares.end());
+    if (out.sizes.back().bytes >= kLeastHidden && out.operation != "broadcast")
+      out.overlap = overlap(out.operation, out.sizes.back().bytes / 4);
     return out;
   }
 
@@ -168,6 +137,41 @@ class Measurement {
   }
 
  private:
+  LinkOverlap overlap(const std::string& operation, std::int64_t count) {
+    LinkOverlap out;
+    out.bytes = count * 4;
+    const std::int64_t part = count / comm_.size();
+    const at::Tensor in = on_device(at::zeros({count}, at::kFloat));
+    at::Tensor result = operation == "reduce_scatter" ? in.narrow(0, 0, part).clone() : in.clone();
+    Arithmetic arithmetic(comm_.device());
+    const auto alone = [&] { begin(operation, in, result, part).wait(); };
+    slowest(timed(alone));  // warms up
+    const double alone_s = slowest(timed(alone));
+    const std::int64_t rounds =
+        rounds_for(arithmetic, std::clamp(alone_s, kLeastWork_s, kMostWork_s));
+    out.repeats =
+        std::clamp(static_cast<int>(kOverlap_s / (4 * alone_s + 1e-9)), kFewRepeats, kManyRepeats);
+    std::vector<double> alones_s, works_s, boths_s, shares;
+    for (int repeat = 0; repeat < out.repeats; ++repeat) {
+      alones_s.push_back(slowest(timed(alone)));
+      works_s.push_back(slowest(timed([&] { arithmetic.run(rounds); })));
+      boths_s.push_back(slowest(timed([&] {
+        Pending moved = begin(operation, in, result, part);
+        arithmetic.run(rounds);
+        moved.wait();
+      })));
+      const double saved_s = alones_s.back() + works_s.back() - boths_s.back();
+      shares.push_back(std::clamp(saved_s / std::min(alones_s.back(), works_s.back()), 0.0, 1.0));
+    }
+    out.alone_s = spread_of(alones_s).median_s;
+    out.compute_together_s = spread_of(works_s).median_s;
+    out.both_s = spread_of(boths_s).median_s;
+    out.hidden = spread_of(shares).median_s;
+    out.hidden_least = *std::min_element(shares.begin(), shares.end());
+    out.hidden_most = *std::max_element(shares.begin(), shares.end());
+    return out;
+  }
+
   /// How much arithmetic takes about so long on all ranks at once; the same on every rank.
   std::int64_t rounds_for(Arithmetic& arithmetic, double target_s) {
     std::int64_t rounds = 1;
@@ -256,7 +260,7 @@ class Measurement {
       synchronize(comm_.device());
       comm_.barrier();
       const auto start = Clock::now();
-      run_one(out.operation, in, result, part);
+      begin(out.operation, in, result, part).wait();
       synchronize(comm_.device());
       if (repeat > 0) times_s.push_back(seconds_since(start));
       if (repeat == 0 || repeat == options_.repeats) compare(result, want.contiguous(), out.check);
@@ -267,17 +271,12 @@ class Measurement {
     return {slowest.data_ptr<double>(), slowest.data_ptr<double>() + slowest.numel()};
   }
 
-  void run_one(const std::string& operation, const at::Tensor& in, at::Tensor& result,
-               std::int64_t part) {
-    if (operation == "all_reduce") {
-      comm_.all_reduce(result).wait();
-    } else if (operation == "all_gather") {
-      comm_.all_gather(in.narrow(0, 0, part), result).wait();
-    } else if (operation == "reduce_scatter") {
-      comm_.reduce_scatter(in, result).wait();
-    } else {
-      comm_.broadcast(result, 0).wait();
-    }
+  Pending begin(const std::string& operation, const at::Tensor& in, at::Tensor& result,
+                std::int64_t part) {
+    if (operation == "all_reduce") return comm_.all_reduce(result);
+    if (operation == "all_gather") return comm_.all_gather(in.narrow(0, 0, part), result);
+    if (operation == "reduce_scatter") return comm_.reduce_scatter(in, result);
+    return comm_.broadcast(result, 0);
   }
 
   [[nodiscard]] double bus_factor(const std::string& operation) const {
@@ -354,10 +353,7 @@ LinkReport measure_link(Comm& comm, const LinkOptions& options) {
     for (const char* operation : {"all_reduce", "all_gather", "reduce_scatter", "broadcast"}) {
       report.collectives.push_back(measurement.collective(operation));
     }
-    if (options.sizes_bytes.back() >= kLeastHidden) {
-      report.overlap = measurement.overlap();
-      report.together = measurement.together();
-    }
+    if (options.sizes_bytes.back() >= kLeastHidden) report.together = measurement.together();
   }
   return report;
 }

@@ -46,23 +46,25 @@ struct LinkPair {
   ByteCheck check;
 };
 
+/// How far a collective hides behind arithmetic, which is made about as long as it. Times are
+/// medians, each of the slowest rank. Each repeat has all three, one after the other, and its share
+/// hidden, (alone_s + compute_together_s - both_s) / the shorter of the two, within 0 and 1.
+struct LinkOverlap {
+  std::int64_t bytes = 0;  // of the collective
+  int repeats = 0;
+  double compute_together_s = 0;  // on all ranks at once
+  double alone_s = 0;             // the collective, while nobody computes
+  double both_s = 0;              // started, then the arithmetic, then waited for
+  double hidden = 0, hidden_least = 0, hidden_most = 0;
+};
+
 /// The time is that of the slowest rank, from a common start to its own end.
 struct LinkCollective {
   std::string operation;
   std::vector<LinkSize> sizes;
   ByteCheck check;
-};
-
-/// How far an all-reduce hides behind arithmetic, which is made about as long as it. Times are
-/// medians, each of the slowest rank. Each repeat has all three, one after the other, and its share
-/// hidden, (all_reduce_s + compute_together_s - both_s) / the shorter of the two, within 0 and 1.
-struct LinkOverlap {
-  std::int64_t bytes = 0;  // of the all-reduce
-  int repeats = 0;
-  double compute_together_s = 0;  // on all ranks at once
-  double all_reduce_s = 0;        // while nobody computes
-  double both_s = 0;              // started, then the arithmetic, then waited for
-  double hidden = 0, hidden_least = 0, hidden_most = 0;
+  /// Of those that training hides, where a size of 64 KiB or more was asked for: the largest's.
+  std::optional<LinkOverlap> overlap = {};
 };
 
 /// What the slowest rank's arithmetic takes on all ranks at once over one rank after the other
@@ -80,8 +82,7 @@ struct LinkReport {
   std::vector<std::string> notes;
   std::vector<LinkPair> pairs;
   std::vector<LinkCollective> collectives;
-  std::optional<LinkOverlap> overlap = {};    // where a collective of 64 KiB or more was asked for
-  std::optional<LinkTogether> together = {};  // the same
+  std::optional<LinkTogether> together = {};  // where a size of 64 KiB or more was asked for
 };
 
 /// Collective: every rank of `comm` (at least 2) calls it with the same options, and all get the

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,6 +21,8 @@
 
 namespace rigwise {
 
+enum class Transfer { all_reduce, all_gather, reduce_scatter, one_way };
+
 /// What a link delivers: measured (messages or a rate) or from the catalogue.
 struct LinkKnown {
   std::string name = {};
@@ -31,9 +34,10 @@ struct LinkKnown {
   // first, among `ranks`. Empty: from bytes_per_s and latency_s.
   double ranks = 2;
   std::vector<CollectivePoint> all_reduce = {}, all_gather = {}, reduce_scatter = {}, one_way = {};
-  /// Of an all-reduce beside arithmetic, the share that cost no time; and what arithmetic on all
-  /// ranks at once takes over one alone: with their extremes. Empty: nobody measured it.
-  std::optional<Interval> hidden_frac = {}, together_factor = {};
+  /// Of a collective beside arithmetic, the share that cost no time; and what arithmetic on all
+  /// ranks at once takes over one alone: with their extremes. Not there: nobody measured it.
+  std::map<Transfer, Interval> hidden_frac = {};
+  std::optional<Interval> together_factor = {};
 };
 
 LinkKnown link_from(const LinkSpec& spec);
@@ -41,7 +45,6 @@ LinkKnown link_from(const LinkSpec& spec);
 /// `name` is its path. Errors: malformed, with what was expected.
 Result<LinkKnown> read_link(std::string_view text, const std::string& name);
 
-enum class Transfer { all_reduce, all_gather, reduce_scatter, one_way };
 /// Seconds of one operation on a whole buffer of `bytes` among `ranks`: between measured messages
 /// by straight lines, beyond the largest at its rate, below the smallest at its time; of a
 /// catalogue's link steps · latency + bytes on the wire / rate of a ring.

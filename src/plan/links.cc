@@ -109,6 +109,11 @@ std::optional<Interval> extremes(const Json& json, const char* object, const std
   return Interval{*value, *low, *high};
 }
 
+constexpr std::array<std::pair<std::string_view, Transfer>, 3> kHidden = {
+    {{"all_reduce", Transfer::all_reduce},
+     {"all_gather", Transfer::all_gather},
+     {"reduce_scatter", Transfer::reduce_scatter}}};
+
 /// Points of the sizes of one collective or pair.
 void add_sizes(std::vector<CollectivePoint>& points, const Json& json) {
   const auto sizes = json.find("sizes");
@@ -130,6 +135,10 @@ Result<LinkKnown> from_engine(const Json& json, const std::string& name) {
       const auto operation = get<std::string>(collective, "operation").value_or("");
       if (operation == "all_gather") add_sizes(points.all_gather, collective);
       if (operation == "reduce_scatter") add_sizes(points.reduce_scatter, collective);
+      const auto hidden = extremes(collective, "overlap", "hidden", 0, 1);
+      for (const auto& [which, transfer] : kHidden) {
+        if (hidden && operation == which) points.hidden_frac[transfer] = *hidden;
+      }
       if (operation != "all_reduce") continue;
       const double n = get<double>(collective, "ranks").value_or(2);
       const auto sizes = collective.find("sizes");
@@ -159,7 +168,7 @@ Result<LinkKnown> from_engine(const Json& json, const std::string& name) {
   known.all_gather = std::move(points.all_gather);
   known.reduce_scatter = std::move(points.reduce_scatter);
   known.one_way = std::move(points.one_way);
-  known.hidden_frac = extremes(json, "overlap", "hidden", 0, 1);
+  known.hidden_frac = std::move(points.hidden_frac);
   known.together_factor = extremes(json, "together", "factor", 1, kMostRatio);
   return known;
 }

@@ -48,32 +48,48 @@ namespace {
 constexpr std::int64_t kMostRanks = 64;
 constexpr double kMostLayers = 4096, kMostMicros = 4096;  // that are played one by one
 
-/// How sure one is of three things; one play of the clocks is made for each.
+/// How sure one is of the link; a play of the clocks is made for the usual, the best and the worst.
 struct Guess {
-  double link = 1;    // of a transfer's seconds
-  double hidden = 0;  // share of hidden seconds that costs nothing
+  double seconds = 1;        // of a transfer's
+  double Interval::*hidden;  // share of its hidden seconds that costs nothing
 };
+
+Interval hidden_frac(const LinkKnown& link, Transfer how) {
+  // one collective is like another; where nobody measured any: two cards that copy through the host
+  // hide nothing
+  for (const Transfer like : {how, Transfer::all_reduce}) {
+    const auto found = link.hidden_frac.find(like);
+    if (found != link.hidden_frac.end()) return found->second;
+  }
+  return {0, 0, 1};
+}
 
 /// One clock for arithmetic, one for the link, which does one thing at a time.
 class Timeline {
  public:
   void compute(double seconds) { busy_s_ += seconds, now_s_ += seconds; }
+  struct Transit {
+    double seconds = 0;
+    double hidden = 0;  // share that costs nothing while arithmetic goes on
+  };
   /// Starts a transfer now; when it will have ended.
-  double send(double seconds) {
-    link_s_ = std::max(link_s_, now_s_) + seconds;
-    sent_s_ += seconds;
+  double send(Transit transit) {
+    link_s_ = std::max(link_s_, now_s_) + transit.seconds;
+    sent_s_ += transit.seconds;
+    unhidden_s_ += (1 - transit.hidden) * transit.seconds;
     return link_s_;
   }
   void wait(double until_s) { now_s_ = std::max(now_s_, until_s); }
   [[nodiscard]] double link_free_s() const { return link_s_; }
   /// Waiting, and what hiding the rest cost.
-  [[nodiscard]] double exposed_s(double hidden_share) const {
+  [[nodiscard]] double exposed_s() const {
     const double waited = now_s_ - busy_s_;
-    return waited + (1 - hidden_share) * std::max(0.0, sent_s_ - waited);
+    if (!(sent_s_ > waited)) return waited;
+    return waited + unhidden_s_ * (1 - waited / sent_s_);
   }
 
  private:
-  double busy_s_ = 0, now_s_ = 0, link_s_ = 0, sent_s_ = 0;
+  double busy_s_ = 0, now_s_ = 0, link_s_ = 0, sent_s_ = 0, unhidden_s_ = 0;
 };
 
 struct Layout {
@@ -176,7 +192,10 @@ struct Stage {
     return std::min(1.0, scale) * work.tokens * work.hidden * work.element_bytes;
   }
   [[nodiscard]] double time_s(Transfer operation, double bytes, double ranks) const {
-    return bytes > 0 ? guess.link * transfer_s(link, operation, bytes, ranks).value : 0;
+    return bytes > 0 ? guess.seconds * transfer_s(link, operation, bytes, ranks).value : 0;
+  }
+  [[nodiscard]] Timeline::Transit transit(Transfer operation, double bytes, double ranks) const {
+    return {time_s(operation, bytes, ranks), hidden_frac(link, operation).*guess.hidden};
   }
 };
 
@@ -191,7 +210,7 @@ double reduce_exposed_s(const Stage& s, double backward_s, double ranks, double 
   const auto ready = [&](double bytes, bool last) {
     bucket += bytes * share;
     if (bucket < s.work.bucket_bytes && !last) return;
-    line.send(s.time_s(how, bucket, ranks));
+    line.send(s.transit(how, bucket, ranks));
     bucket = 0;
   };
   line.compute(head_s);
@@ -202,7 +221,7 @@ double reduce_exposed_s(const Stage& s, double backward_s, double ranks, double 
   }
   ready(s.work.rest_gradients / (s.work.tied ? 1 : 2), true);
   line.wait(line.link_free_s());
-  return line.exposed_s(s.guess.hidden);
+  return line.exposed_s();
 }
 
 Play play_replica(const Stage& s) {
@@ -229,10 +248,10 @@ Play play_sharded(const Stage& s, double ranks) {
   const double f = s.forward_s() * s.work.block_share / layers;
   const double b = s.backward_s() * s.work.block_share / layers + (s.work.recomputed ? 0 : f);
   const double head = (s.forward_s() + s.backward_s()) * (1 - s.work.block_share);
-  const double gather = s.time_s(Transfer::all_gather, s.work.block_weights / layers, ranks);
-  const double rest = s.time_s(Transfer::all_gather, s.work.rest_weights, ranks);
-  const double give = s.time_s(Transfer::reduce_scatter, s.work.block_gradients / layers, ranks);
-  const double give_rest = s.time_s(Transfer::reduce_scatter, s.work.rest_gradients, ranks);
+  const auto gather = s.transit(Transfer::all_gather, s.work.block_weights / layers, ranks);
+  const auto rest = s.transit(Transfer::all_gather, s.work.rest_weights, ranks);
+  const auto give = s.transit(Transfer::reduce_scatter, s.work.block_gradients / layers, ranks);
+  const auto give_rest = s.transit(Transfer::reduce_scatter, s.work.rest_gradients, ranks);
   const int n = static_cast<int>(layers);
   Timeline line;
   line.wait(line.send(rest));
@@ -254,7 +273,7 @@ Play play_sharded(const Stage& s, double ranks) {
   const double wire = (ranks - 1) / ranks;
   const double bytes = s.work.rest_weights + 2 * s.work.block_weights + s.work.gradients;
   return {s.micros * (layers * (f + b) + head) + s.step.optimizer_s / ranks,
-          s.micros * line.exposed_s(s.guess.hidden), s.micros * wire * bytes, 0};
+          s.micros * line.exposed_s(), s.micros * wire * bytes, 0};
 }
 
 /// Each block's arithmetic is cut; two sums of the activations forward and two backward stop it.
@@ -446,20 +465,18 @@ Result<StrategyStep> predict_strategy(std::string_view strategy, std::int64_t ra
   const auto played = [&](const Guess& guess, double scale) {
     return play(layout, {work, step, link, guess, shared->count, scale});
   };
-  // nobody measured it: two cards that copy through the host hide nothing
-  const Interval hidden = link.hidden_frac.value_or(Interval{0, 0, 1});
   const double widen = link.measured ? 1.0 : 1.15;  // nobody measured it on this rig
   const double less = by_gradients ? bytes.low / bytes.value : 1;
   const double more = by_gradients ? bytes.high / bytes.value : 1;
-  const Play usual = played({1, hidden.value}, shared->scale.value);
+  const Play usual = played({1, &Interval::value}, shared->scale.value);
   const Play best =
-      played({less * rate.low / rate.value / widen, hidden.high}, shared->scale.value);
+      played({less * rate.low / rate.value / widen, &Interval::high}, shared->scale.value);
   const Play worst =
-      played({more * rate.high / rate.value * widen, hidden.low}, shared->scale.value);
+      played({more * rate.high / rate.value * widen, &Interval::low}, shared->scale.value);
   const Interval together = link.together_factor.value_or(Interval{1, 1, 1});
   const Interval cut = cut_factor(layout);
   const auto compute = [&](double share, double cut_by, double together_by) {
-    return played({1, hidden.value}, share).compute_s * cut_by * together_by;
+    return played({1, &Interval::value}, share).compute_s * cut_by * together_by;
   };
   out.compute_s = {compute(shared->scale.value, cut.value, together.value),
                    compute(shared->scale.low, cut.low, together.low),

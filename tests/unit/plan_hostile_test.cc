@@ -60,9 +60,10 @@ const std::string kLink = R"({"schema":1,"hosts":["a","b"],"pairs":[{"from_rank"
   "sizes":[{"message_bytes":1000000,"time_s":0.01},{"message_bytes":8,"time_s":1e-4}]}],
   "collectives":[{"operation":"all_reduce","ranks":2,"sizes":[{"message_bytes":8,"time_s":1e-4,
   "time_low_s":1e-4,"time_high_s":2e-4},{"message_bytes":4194304,"time_s":0.4,"time_low_s":0.39,
-  "time_high_s":0.41}]},{"operation":"all_gather","ranks":2,"sizes":[{"message_bytes":4194304,
-  "time_s":0.2}]}],"overlap":{"message_bytes":4194304,"repeats":3,
-  "compute_together_s":0.5,"all_reduce_s":0.4,"both_s":0.6,"hidden":0.5,"hidden_least":0.2,"hidden_most":0.7},
+  "time_high_s":0.41}],"overlap":{"message_bytes":4194304,"repeats":3,"compute_together_s":0.5,
+  "alone_s":0.4,"both_s":0.6,"hidden":0.5,"hidden_least":0.2,"hidden_most":0.7}},
+  {"operation":"all_gather","ranks":2,"sizes":[{"message_bytes":4194304,"time_s":0.2}],
+  "overlap":{"hidden":0.9,"hidden_least":0.8,"hidden_most":0.95}}],
   "together":{"factor":1.2,"factor_least":1.0,"factor_most":1.4}})";
 
 TEST(PlanHostile, Links) {

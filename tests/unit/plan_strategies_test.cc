@@ -41,7 +41,7 @@ LinkKnown wire(double bytes_per_s, double hidden = 0) {
   link.name = "wire";
   link.bytes_per_s = {bytes_per_s, 0.95 * bytes_per_s, 1.05 * bytes_per_s};
   link.measured = true;
-  link.hidden_frac = Interval{hidden, hidden, hidden};
+  link.hidden_frac[Transfer::all_reduce] = {hidden, hidden, hidden};
   return link;
 }
 
@@ -64,6 +64,19 @@ TEST(PlanStrategies, DataParallelSendsItsGradientsOnce) {
   EXPECT_DOUBLE_EQ(ddp.sent_bytes, 20 * kMb);
   EXPECT_LT(ddp.step_s.low, ddp.step_s.value);
   EXPECT_GT(ddp.step_s.high, ddp.step_s.value);
+}
+
+TEST(PlanStrategies, EveryCollectiveHidesInItsOwnWay) {
+  LinkKnown link = wire(400 * kMb, 0);
+  const double open = predicted("fsdp", link).exposed_s.value;
+  link.hidden_frac[Transfer::reduce_scatter] = {0.9, 0.9, 0.9};
+  const double gives = predicted("fsdp", link).exposed_s.value;
+  link.hidden_frac[Transfer::all_gather] = {0.9, 0.9, 0.9};
+  const double all = predicted("fsdp", link).exposed_s.value;
+  EXPECT_LT(gives, open);
+  EXPECT_LT(all, gives);
+  EXPECT_EQ(predicted("ddp", link).exposed_s.value,
+            predicted("ddp", wire(400 * kMb, 0)).exposed_s.value);
 }
 
 TEST(PlanStrategies, WhatHidesIsAtMostTheLastBackwardPass) {
@@ -230,15 +243,19 @@ TEST(PlanTransfer, FollowsMeasuredMessages) {
 TEST(PlanTransfer, OverlapComesFromTheLinksFile) {
   const std::string text = R"({"schema":1,"hosts":["a","b"],"pairs":[{"from_rank":0,"to_rank":1,
     "sizes":[{"message_bytes":1000000,"time_s":0.01}]}],"collectives":[{"operation":"all_reduce",
-    "ranks":2,"sizes":[{"message_bytes":4194304,"time_s":0.4}]},{"operation":"all_gather","ranks":2,
-    "sizes":[{"message_bytes":4194304,"time_s":0.2}]}],"overlap":{"message_bytes":4194304,
-    "repeats":3,"compute_together_s":0.5,"all_reduce_s":0.4,"both_s":0.6,"hidden":0.75,"hidden_least":0.5,"hidden_most":0.8},"together":{"repeats":8,
+    "ranks":2,"sizes":[{"message_bytes":4194304,"time_s":0.4}],"overlap":{"hidden":0.75,
+    "hidden_least":0.5,"hidden_most":0.8}},{"operation":"all_gather","ranks":2,
+    "sizes":[{"message_bytes":4194304,"time_s":0.2}],"overlap":{"hidden":0.9,"hidden_least":0.85,
+    "hidden_most":2}},{"operation":"reduce_scatter","ranks":2,"overlap":{"hidden":0.95,
+    "hidden_least":0.9,"hidden_most":1}},{"operation":"broadcast","ranks":2,"overlap":{"hidden":0.5,
+    "hidden_least":0.5,"hidden_most":0.5}}],"together":{"repeats":8,
     "work_s":0.2,"factor":1.25,"factor_least":1.0,"factor_most":1.5}})";
   const auto link = read_link(text, "link.json");
   ASSERT_TRUE(link.ok()) << link.error().message;
-  ASSERT_TRUE(link->hidden_frac);
-  EXPECT_EQ(link->hidden_frac->value, 0.75);
-  EXPECT_EQ(link->hidden_frac->low, 0.5);
+  ASSERT_EQ(link->hidden_frac.size(), 2U);  // all_gather's cannot be
+  EXPECT_EQ(link->hidden_frac.at(Transfer::all_reduce).value, 0.75);
+  EXPECT_EQ(link->hidden_frac.at(Transfer::all_reduce).low, 0.5);
+  EXPECT_EQ(link->hidden_frac.at(Transfer::reduce_scatter).high, 1);
   ASSERT_TRUE(link->together_factor);
   EXPECT_EQ(link->together_factor->value, 1.25);
   EXPECT_EQ(link->together_factor->high, 1.5);
