@@ -144,12 +144,13 @@ class Choice {
         if (of_another(clue)) return Weight::logged;
         return came_to_its_end() ? Weight::none : Weight::record;
       case Role::raised:
-        if (!clue.exception) return seen_.failed ? Weight::logged : Weight::none;
-        return explained(clue) ? Weight::told : Weight::root;
+        if (!clue.exception && !foretells(clue))
+          return seen_.failed ? Weight::logged : Weight::none;
+        return weight_of_cause(clue);
       case Role::root:
-        return explained(clue) ? Weight::told : Weight::root;
+        return weight_of_cause(clue);
       case Role::symptom:
-        return Weight::symptom;
+        return is_idle_talk(clue) ? Weight::none : Weight::symptom;
       case Role::lost:
         return Weight::lost;
       case Role::teardown:
@@ -166,6 +167,40 @@ class Choice {
       default:
         return Weight::none;
     }
+  }
+
+  [[nodiscard]] Weight weight_of_cause(const Clue& clue) const {
+    return explained(clue) && !foretells(clue) ? Weight::told : Weight::root;
+  }
+
+  /// Which way a transfer takes is told of every run; it counts where none ever came through.
+  [[nodiscard]] bool is_idle_talk(const Clue& clue) const {
+    if (clue.layer != FailureLayer::topology_p2p || !clue.nccl_device) return false;
+    return !seen_.progress.empty() ||
+           std::any_of(seen_.collectives.begin(), seen_.collectives.end(), [](const auto& each) {
+             return each.second.timed_out.value_or(0) > 2;  // not one of the first
+           });
+  }
+
+  /// The line to begin with: where NCCL's talk of the way is all there is to a hang, the hang.
+  [[nodiscard]] const Clue& first_line_of(const Clue& cause) const {
+    if (cause.layer != FailureLayer::topology_p2p || !cause.nccl_device) return cause;
+    const auto found = std::find_if(seen_.clues.begin(), seen_.clues.end(), [](const Clue& clue) {
+      return clue.layer == FailureLayer::collective_timeout && clue.role == Role::symptom;
+    });
+    return found == seen_.clues.end() ? cause : *found;
+  }
+
+  /// A warning that the driver does not work, where an exception then speaks of a GPU: what comes
+  /// of none differs from program to program.
+  [[nodiscard]] bool foretells(const Clue& clue) const {
+    if (clue.layer != FailureLayer::driver || clue.evidence || clue.exception) return false;
+    return std::any_of(seen_.clues.begin(), seen_.clues.end(), [&](const Clue& later) {
+      if (!later.exception || !before(clue, later) || survived(later)) return false;
+      const std::string words = lower(later.message);
+      return words.find("cuda") != std::string::npos || words.find("gpu") != std::string::npos ||
+             words.find("nccl") != std::string::npos;
+    });
   }
 
   /// A signal tells something by itself; abort() and an exit code only that this process ended,
@@ -194,11 +229,28 @@ class Choice {
     return rank && others && !own;
   }
 
+  /// Can no figure of the training have brought it about?
+  static bool is_apart(const Clue& fatal) {
+    switch (fatal.layer) {
+      case FailureLayer::gpu_oom:
+      case FailureLayer::host_oom:
+      case FailureLayer::storage_space:
+      case FailureLayer::storage_io_permission:
+      case FailureLayer::driver:
+      case FailureLayer::hardware_fault:
+        return true;
+      default:
+        return false;
+    }
+  }
+
   /// An exception of another kind that ended the process which told of this one and went on, or a
   /// record of a GPU's trouble beside what the GPU's user saw of it.
   [[nodiscard]] bool explained(const Clue& clue) const {
-    if (!clue.exception && !clue.figure && !clue.evidence) {
+    if (!clue.exception && !clue.evidence) {
       for (const Clue* fatal : fatal_) {
+        // figures that are no numbers break what computes with them, but nothing else
+        if (clue.figure && !is_apart(*fatal)) continue;
         const bool one_process = fatal->place.log == clue.place.log &&
                                  fatal->place.section == clue.place.section &&
                                  fatal->rank == clue.rank;
@@ -208,8 +260,12 @@ class Choice {
     const bool of_gpu = clue.layer == FailureLayer::gpu_runtime ||
                         clue.layer == FailureLayer::hardware_fault ||
                         clue.layer == FailureLayer::driver;
-    if (!of_gpu || clue.evidence) return false;
+    if (!of_gpu) return false;
     return std::any_of(records_.begin(), records_.end(), [&](const Clue* record) {
+      // of what a tool says of the machine, only the kernel knows more
+      const bool kernels =
+          record->role == Role::confirmation && record->layer == FailureLayer::hardware_fault;
+      if (clue.evidence && !kernels) return false;
       const bool later = record->unix_s && clue.unix_s && *record->unix_s > *clue.unix_s + 10;
       return record != &clue && !later &&
              (record->layer == FailureLayer::hardware_fault ||
@@ -302,6 +358,7 @@ class Choice {
 
   /// Does a line hold the words of an exception among others? Then they were said there, not here.
   static bool quotes(const Clue& line, const Clue& said) {
+    if (line.nccl_device) return false;  // NCCL says it before anybody raises it
     if (line.exception || !said.exception || line.signature != said.signature) return false;
     const std::string_view words = words_of(said);
     return words.size() < said.message.size() && line.message.find(words) != std::string::npos;
@@ -317,7 +374,7 @@ class Choice {
 
   void describe(const Clue& cause, Weight weight, Failure& out) {
     out.layer = cause.layer;
-    out.first_meaningful = line_of(cause);
+    out.first_meaningful = line_of(first_line_of(cause));
     out.host = cause.host;
     out.rank = rank_of_failure(cause, seen_);
     if (cause.signature != nullptr) {

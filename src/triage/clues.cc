@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 
 #include "base/text.h"
 #include "triage/endings.h"
@@ -49,6 +50,54 @@ Figures figures_of(std::string_view line) {
   return out;
 }
 
+/// "SeqNum=3104", "last enqueued NCCL work: 3104": the number behind `name` and what parts it off.
+std::optional<std::int64_t> work_after(std::string_view text, std::string_view name) {
+  std::size_t at = text.find(name);
+  if (at == std::string_view::npos) return {};
+  at = text.find_first_of("0123456789-", at + name.size());
+  if (at == std::string_view::npos || text[at] == '-') return {};  // -1: none yet
+  std::size_t end = at;
+  while (end < text.size() && end - at < 18 && is_digit(text[end])) ++end;
+  return to_integer(text.substr(at, end - at));
+}
+
+std::optional<std::int64_t> hex_at(std::string_view text, std::size_t& at) {
+  std::int64_t value = 0;
+  const std::size_t from = at;
+  for (; at < text.size() && at - from < 12; ++at) {
+    const char c = text[at];
+    const int digit = is_digit(c)            ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
+    if (digit < 0) break;
+    value = value * 16 + digit;
+  }
+  return at > from ? std::optional(value) : std::nullopt;
+}
+
+/// NCCL's "busId 3b000" is domain, bus, device and function; the driver's "PCI:0000:3b:00" the same
+/// without the function (NVIDIA Xid Errors: "PCI:domain:bus:device").
+std::optional<BusAddress> bus_of(std::string_view text) {
+  constexpr std::string_view kNccl = "busId ", kDriver = "PCI:";
+  std::size_t at = text.find(kNccl);
+  if (at != std::string_view::npos) {
+    const auto value = hex_at(text, at += kNccl.size());
+    return value ? std::optional(*value >> 4) : std::nullopt;
+  }
+  at = text.find(kDriver);
+  if (at == std::string_view::npos) return {};
+  at += kDriver.size();
+  BusAddress bus = 0;
+  for (const int bits : {0, 8, 8}) {
+    const auto part = hex_at(text, at);
+    if (!part || *part >= (bits == 0 ? 1 << 16 : 1 << bits)) return {};
+    bus = (bus << bits) | *part;
+    ++at;  // ':'
+  }
+  return bus;
+}
+
 }  // namespace
 
 std::optional<int> number_after(std::string_view text, std::string_view name) {
@@ -80,13 +129,20 @@ void Seeing::take(LogLine line) {
   Stream& stream = streams_[line.rank.value_or(-1)];
   const auto match = match_of(line, stream.frames);
   const Role role = match ? match->signature->role : Role::advice;
-  if (table_.open || role == Role::teardown || role == Role::ending)
+  const bool of_launcher = role == Role::teardown || role == Role::ending || role == Role::lost;
+  if (table_.open || actor_died_ || of_launcher || bare.starts_with("srun: "))
     read_launcher(bare, line.place);
   if (!line.evidence) seen_.last_lines[line.place.log] = line.place.line;
-  if (match && match->self && role == Role::advice && !line.nccl_pid) stream.speaker = match->self;
+  if (match && (match->self || match->rank) && role == Role::advice)
+    read_introduction(line, *match, stream);
+  if (match && match->signature->layer == FailureLayer::collective_timeout)
+    read_collective(line, match->self);
   if (read_traceback(bare, role == Role::frames, stream)) return;
   if (!line.evidence && role == Role::progress) read_progress(line);
-  if (!line.evidence && role == Role::preparing) seen_.preparing = line.rank.value_or(0);
+  if (!line.evidence && role == Role::preparing) {
+    const auto first = first_rank_.find({line.place.log, std::string(line.host)});
+    seen_.preparing = line.rank.value_or(first == first_rank_.end() ? 0 : first->second);
+  }
   // a traceback quotes the source: what stands there was not said
   const bool at_start = !line.message.starts_with(' ') && !line.message.starts_with('\t');
   if (stream.in_traceback && !at_start && !table_.open) return;
@@ -96,8 +152,6 @@ void Seeing::take(LogLine line) {
   const std::string_view name = exception_name(bare, due);
   const bool exception = !name.empty() && (at_start || stream.in_traceback || table_.open);
   const bool telling = match && !alive && !(exception && role == Role::complaint);
-  if (match && match->self && line.nccl_pid && rank_of_nccl_.size() < kMostRanks)
-    rank_of_nccl_[{std::string(line.host), *line.nccl_pid}] = *match->self;
   if (exception && stream.ignored) {
     stream = Stream{};
     return;
@@ -109,6 +163,48 @@ void Seeing::take(LogLine line) {
   stream = Stream{};
   if (!telling && !seen_.clues.empty() && seen_.clues.back().place.line == line.place.line)
     stream.open = seen_.clues.size() - 1;
+}
+
+/// A line in which a rank says who it is, or a launcher which process is which rank.
+void Seeing::read_introduction(const LogLine& line, const Signatures::Match& match,
+                               Stream& stream) {
+  if (match.rank) {  // one of several that introduce themselves
+    if (first_rank_.size() >= kMostSections) return;
+    const auto [first, fresh] =
+        first_rank_.try_emplace({line.place.log, std::string(line.host)}, *match.rank);
+    first->second = std::min(first->second, *match.rank);
+    return;
+  }
+  const int self = *match.self;
+  if (match.pid) {
+    if (seen_.rank_of_pid.size() < kMostEnded) seen_.rank_of_pid[*match.pid] = self;
+  } else if (line.nccl_pid) {
+    if (rank_of_nccl_.size() < kMostRanks)
+      rank_of_nccl_[{std::string(line.host), *line.nccl_pid}] = self;
+    const auto bus = bus_of(line.message);
+    if (bus && seen_.ranks_of_bus.size() < kMostRanks) seen_.ranks_of_bus[*bus].insert(self);
+  } else {  // the next traceback is its own
+    stream.speaker = self;
+  }
+}
+
+/// What a watchdog says of its rank's collectives.
+void Seeing::read_collective(const LogLine& line, std::optional<int> self) {
+  if (!self) self = line.rank ? line.rank : number_after(line.message, "Rank");
+  if (!self || (!seen_.collectives.contains(*self) && seen_.collectives.size() >= kMostRanks))
+    return;
+  Collective& own = seen_.collectives[*self];
+  if (!own.enqueued) {
+    // "last enqueued work: 5" and "Last enqueued NCCL work: 5"
+    own.enqueued = work_after(line.message, "ast enqueued ");
+  }
+  const std::size_t form = line.message.find("WorkNCCL(");
+  if (form == std::string_view::npos || own.timed_out) return;
+  own.timed_out = work_after(line.message, "SeqNum=");
+  const std::size_t begin = line.message.find("OpType=", form);
+  const std::size_t end = line.message.find(", Timeout", form);
+  if (begin < end && end != std::string_view::npos)
+    own.form = clean_text(line.message.substr(begin, end - begin), 200);
 }
 
 /// The message of an exception that no row knows may go on for some lines, and a row may know one
@@ -164,10 +260,15 @@ std::optional<int> Seeing::rank_of(const LogLine& line) {
   if (line.rank && !line.evidence) {
     if (by_member_) {
       seen_.ranks.clear(), seen_.speakers.clear(), seen_.progress.clear();
+      seen_.speakers_of_host.clear();
       spoken_.clear(), streams_.clear(), first_nan_.clear();
       for (Clue& clue : seen_.clues) clue.rank.reset();
     }
     tagged_ = true, by_member_ = false;
+  }
+  if (!line.rank && line.actor_pid) {
+    const auto known = seen_.rank_of_pid.find(*line.actor_pid);
+    if (known != seen_.rank_of_pid.end()) return known->second;
   }
   if (line.rank || tagged_ || !line.member || line.evidence) return line.rank;
   by_member_ = true;
@@ -193,6 +294,8 @@ void Seeing::hear(const LogLine& line) {
   if (seen_.ranks.size() < kMostRanks) seen_.ranks.insert(*line.rank);
   const std::pair section(line.place.log, line.place.section);
   if (seen_.speakers.size() < kMostSections) seen_.speakers[section].insert(*line.rank);
+  if (!line.host.empty() && seen_.speakers_of_host.size() < kMostHosts)
+    seen_.speakers_of_host[std::string(line.host)].insert(*line.rank);
   if (spoken_.size() < kMostSpoken) spoken_.emplace_back(*line.rank, clean_text(line.message, 400));
 }
 
@@ -230,6 +333,12 @@ void Seeing::read_table(std::string_view bare, const Place& place) {
     seen_.failed = true;
   }
   if (!table_.open) return;
+  constexpr std::size_t kRule = 20;  // "====…" ends it
+  if (bare.size() >= kRule && bare.find_first_not_of(bare[0]) == std::string_view::npos &&
+      (bare[0] == '=' || bare[0] == '*')) {
+    table_ = {};
+    return;
+  }
   if (bare.starts_with("rank ")) {
     table_.rank = number_after(bare, "rank");
   } else if (bare.starts_with("exitcode ")) {
@@ -241,7 +350,14 @@ void Seeing::read_table(std::string_view bare, const Place& place) {
 /// What launchers say of the processes that ended.
 void Seeing::read_launcher(std::string_view bare, const Place& place) {
   read_table(bare, place);
-  if (bare.find("failed (exitcode: ") != std::string_view::npos) {
+  if (actor_died_ && bare.starts_with("pid: ")) {
+    actor_died_ = false;
+    const auto pid = number_after(bare, "pid");
+    const auto known = seen_.rank_of_pid.find(pid.value_or(0));
+    if (known != seen_.rank_of_pid.end()) add_ended({place, known->second, pid, -SIGKILL, true});
+  } else if (bare.find("ActorDiedError") != std::string_view::npos) {
+    actor_died_ = true;
+  } else if (bare.find("failed (exitcode: ") != std::string_view::npos) {
     const auto code = number_after(bare, "(exitcode");
     if (code) {
       add_ended(
@@ -304,6 +420,7 @@ bool Seeing::read_traceback(std::string_view bare, bool head, Stream& stream) {
 }
 
 void Seeing::read_progress(const LogLine& line) {
+  if (is_drawn_again(line)) return;
   const Figures figures = figures_of(line.message);
   if (figures.seen) note_figures(line, figures.finite);
   if (figures.seen ? !figures.finite : !advances(line)) return;
@@ -311,6 +428,33 @@ void Seeing::read_progress(const LogLine& line) {
   alive.before = {alive.place, alive.before[0]};
   alive.place = line.place, alive.unix_s = line.unix_s;
   ++alive.times;
+}
+
+/// A bar is drawn once more when the program dies, and shows figures that are no news; before its
+/// first step it shows averages of nothing.
+bool Seeing::is_drawn_again(const LogLine& line) {
+  const std::size_t bar = line.message.rfind('|');
+  if (bar == std::string_view::npos) return false;
+  std::size_t at = bar + 1;
+  while (at < line.message.size() && line.message[at] == ' ') ++at;
+  std::size_t end = at;
+  while (end < line.message.size() && end - at < 12 && is_digit(line.message[end])) ++end;
+  if (end == at || end >= line.message.size() || line.message[end] != '/') return false;
+  const std::int64_t done = *to_integer(line.message.substr(at, end - at));
+  std::size_t of = end + 1;
+  while (of < line.message.size() && is_digit(line.message[of])) ++of;
+  const std::string title = likeness(line.message.substr(0, line.message.find('%')));
+  const std::size_t form =
+      std::hash<std::string>()(title + std::string(line.message.substr(end, of - end)) + "#" +
+                               std::to_string(line.rank.value_or(-1)));
+  const auto known = forms_.find(form);
+  if (known == forms_.end()) {
+    if (forms_.size() < kMostForms) forms_[form] = done;
+    return done == 0;
+  }
+  const bool again = done == known->second;
+  known->second = done;
+  return again;
 }
 
 /// "step 20" behind "step 10": a line of a form that was seen with a smaller number. A bar is none:
@@ -388,6 +532,7 @@ void Seeing::add(const LogLine& line, const Stream& stream,
     clue.role = match->signature->role;
     clue.layer = match->signature->layer;
     clue.about = match->rank;
+    if (line.evidence || clue.role == Role::confirmation) clue.bus = bus_of(line.message);
     if (match->self && !clue.rank) clue.rank = match->self;
     clue.pid = match->pid;
   } else {

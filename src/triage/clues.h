@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +15,9 @@
 
 namespace rigwise::triage_parts {
 
+/// Domain, bus and device of a PCI address in one number.
+using BusAddress = std::int64_t;
+
 struct Clue {
   Role role = Role::root;
   FailureLayer layer = FailureLayer::none;
@@ -25,6 +29,7 @@ struct Clue {
   std::optional<int> about = {};        // the rank that the line itself accuses
   std::optional<int> named_by = {};     // the only rank that spoke of what it quotes
   std::optional<int> nccl_device = {};  // that the line is tagged with
+  std::optional<BusAddress> bus = {};   // of the device that a machine's record speaks of
   std::string host = {};
   std::optional<double> unix_s = {};
   bool evidence = false;
@@ -41,6 +46,13 @@ struct Alive {
   std::optional<double> unix_s = {};
   std::array<Place, 2> before = {};  // the last but one, and the one before it
   int times = 0;
+};
+
+/// How far a rank had come with its collectives, by its watchdog.
+struct Collective {
+  std::optional<std::int64_t> enqueued = {};   // the last that it gave to NCCL
+  std::optional<std::int64_t> timed_out = {};  // the one that it waited for
+  std::string form = {};                       // that one's operation and size
 };
 
 /// A process that a launcher found ended by itself, before it ended the others.
@@ -60,10 +72,13 @@ struct Seen {
   std::map<std::pair<std::size_t, int>, std::set<int>> speakers = {};  // by log and section
   std::vector<Ended> ended = {};
   std::set<std::pair<std::size_t, int>> closing = {};  // where a launcher ended others that lived
+  std::map<std::string, std::set<int>> speakers_of_host = {};
   std::map<int, int> rank_of_pid = {};
-  std::optional<int> preparing = {};  // the rank that made data ready last
-  bool nccl = false;                  // NCCL or its watchdog spoke
-  bool failed = false;                // an exit code, a signal or an exception at the end
+  std::map<BusAddress, std::set<int>> ranks_of_bus = {};  // whose GPU it is: one of each host
+  std::map<int, Collective> collectives = {};             // by rank
+  std::optional<int> preparing = {};                      // the rank that made data ready last
+  bool nccl = false;                                      // NCCL or its watchdog spoke
+  bool failed = false;  // an exit code, a signal or an exception at the end
   std::map<std::size_t, std::int64_t> last_lines = {};  // that say something, by log
 };
 
@@ -100,7 +115,10 @@ class Seeing {
   void add_ended(const Ended& ended);
   bool read_traceback(std::string_view bare, bool head, Stream& stream);
   bool goes_on(const LogLine& line, Stream& stream, const std::optional<Signatures::Match>& match);
+  void read_collective(const LogLine& line, std::optional<int> self);
+  void read_introduction(const LogLine& line, const Signatures::Match& match, Stream& stream);
   void read_progress(const LogLine& line);
+  bool is_drawn_again(const LogLine& line);
   bool advances(const LogLine& line);
   [[nodiscard]] Clue clue_of(const LogLine& line) const;
   void note_figures(const LogLine& line, bool finite);
@@ -122,11 +140,13 @@ class Seeing {
   std::map<std::size_t, std::int64_t> forms_;                // last number of lines of one form
   std::vector<std::pair<int, std::string>> spoken_;          // by whom, what
   std::map<std::pair<std::string, int>, int> rank_of_nccl_;  // by host and process
+  std::map<std::pair<std::size_t, std::string>, int> first_rank_;  // of a log's host, as they say
   Table table_;
   std::string last_host_, blanks_;
   Place last_;
   bool tagged_ = false;      // lines name ranks
   bool by_member_ = false;   // they do not, so that members of a set of pods stand for them
+  bool actor_died_ = false;  // Ray says so, and will say which process that was
   bool has_master_ = false;  // "job-master-0": the workers' ranks begin behind it
 };
 

@@ -60,6 +60,7 @@ struct Said {
 };
 constexpr std::array kSaid = {
     Said{"Killed", SIGKILL},
+    Said{"Out Of Memory", SIGKILL},  // srun
     Said{"Segmentation fault", SIGSEGV},
     Said{"Bus error", SIGBUS},
     Said{"Illegal instruction", SIGILL},

@@ -82,6 +82,8 @@ constexpr std::array kFiles = {
     FrameLayer{"/pyarrow/", FailureLayer::data_pipeline},
     FrameLayer{"/PIL/", FailureLayer::data_pipeline},
     FrameLayer{"webdataset/", FailureLayer::data_pipeline},
+    FrameLayer{"streaming/base/", FailureLayer::data_pipeline},
+    FrameLayer{"batchgenerators/", FailureLayer::data_pipeline},
     FrameLayer{"transformers/data/", FailureLayer::data_pipeline},
     FrameLayer{"transformers/tokenization_", FailureLayer::data_pipeline},
     FrameLayer{"transformers/utils/import_utils.py", FailureLayer::framework_env},

@@ -88,6 +88,11 @@ std::optional<Prefix> plain_rank(std::string_view text) {
     const bool parted = at < text.size() && text[at] == ' ';
     if (parted) ++at;
     const auto rank = take_number(text, at);
+    while (rank && at < text.size() && text[at] == '[') {  // "rank1[40877][MainThread]: "
+      const std::size_t close = text.substr(0, at + 40).find(']', at);
+      if (close == std::string_view::npos) return {};
+      at = close + 1;
+    }
     const bool ends = at < text.size() && (text[at] == ':' || (!parted && text[at] == ' '));
     if (rank && ends) return Prefix{behind(text, at), rank};
     return {};
@@ -98,15 +103,22 @@ std::optional<Prefix> plain_rank(std::string_view text) {
 }
 
 /// "(WorkerDict pid=31201) ", "(WorkerDict pid=31201, ip=10.0.0.4) " of Ray.
-std::size_t actor_prefix(std::string_view text) {
-  if (!text.starts_with('(')) return 0;
+struct ActorPrefix {
+  std::size_t length = 0;
+  std::optional<int> pid = {};
+};
+
+ActorPrefix actor_prefix(std::string_view text) {
+  if (!text.starts_with('(')) return {};
   const std::size_t pid = text.substr(0, 100).find(" pid=");
-  if (pid == std::string_view::npos) return 0;
-  std::size_t at = pid + 5;
-  if (at >= text.size() || !is_digit(text[at])) return 0;
+  if (pid == std::string_view::npos) return {};
+  const std::size_t from = pid + 5;
+  std::size_t at = from;
+  while (at < text.size() && at - from < 9 && is_digit(text[at])) ++at;
+  if (at == from) return {};
   const std::size_t close = text.find(')', at);
-  if (close == std::string_view::npos || close > pid + 80) return 0;
-  return behind(text, close + 1);
+  if (close == std::string_view::npos || close > pid + 80) return {};
+  return {behind(text, close + 1), static_cast<int>(*to_integer(text.substr(from, at - from)))};
 }
 
 /// 1 of "[ERROR] [axolotl.load_model:544] [PID:29] [RANK:1] …": a logger's groups stay with the
@@ -166,6 +178,23 @@ HostPrefix host_prefix(std::string_view text) {
   return {};
 }
 
+/// "[node1] ", as launchers of several hosts put before what these print.
+HostPrefix bracketed_host(std::string_view text) {
+  if (!text.starts_with('[')) return {};
+  const std::size_t close = text.substr(0, 64).find("] ");
+  if (close == std::string_view::npos) return {};
+  const std::string_view name = text.substr(1, close - 1);
+  constexpr std::array<std::string_view, 5> kStems = {"node", "host", "worker", "server",
+                                                      "machine"};
+  const bool host = std::any_of(kStems.begin(), kStems.end(),
+                                [&](std::string_view stem) { return name.starts_with(stem); });
+  const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
+    return lower_letter(c) || is_digit(c) || c == '-' || c == '.';
+  });
+  if (!host || !plain || name.find_first_of("0123456789-") == std::string_view::npos) return {};
+  return {close + 2, name};
+}
+
 /// "host-a:201:260 [0] " of NCCL: host, process, thread, device. All of it stays with the message.
 struct NcclPrefix {
   std::string_view host = {};
@@ -201,6 +230,7 @@ struct Peeled {
   std::string_view host = {};
   std::optional<WallTime> time = {};
   bool container = false;  // the host is a pod or a container of a set
+  std::optional<int> actor_pid = {};
   NcclPrefix nccl = {};
 };
 
@@ -326,8 +356,12 @@ Peeled peel(std::string_view text, Lines::Minute& minute) {
       out.host = host.host;
       out.container = host.container;
       length = host.length;
-    } else if (const std::size_t actor = actor_prefix(text)) {
-      length = actor;
+    } else if (const ActorPrefix actor = actor_prefix(text); actor.length > 0) {
+      out.actor_pid = actor.pid;
+      length = actor.length;
+    } else if (const HostPrefix node = bracketed_host(text); node.length > 0) {
+      out.host = node.host;
+      length = node.length;
     } else if (text.starts_with("[pod/")) {
       const std::size_t close = text.find(']');
       if (close == std::string_view::npos || close > 200) break;
@@ -555,6 +589,7 @@ void Lines::line(std::string_view rough) {
   if (peeled.container) line_.member = member_of(line_.host);
   line_.nccl_pid = peeled.nccl.pid;
   line_.nccl_device = peeled.nccl.device;
+  line_.actor_pid = peeled.actor_pid;
   if (peeled.time && peeled.time->has_date) line_.unix_s = peeled.time->unix_s;
   take_(line_);
 }

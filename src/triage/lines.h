@@ -29,6 +29,7 @@ struct LogLine {
   std::string_view host = {};
   std::optional<double> unix_s = {};  // of the stamp on the line, or of the last one before it
   std::optional<int> nccl_pid = {}, nccl_device = {};  // "host-a:201:260 [0] NCCL …"
+  std::optional<int> actor_pid = {};                   // "(RayTrainWorker pid=31201) …"
   bool evidence = false;  // of the machine or a scheduler, not of the program
   bool has_tabs = false;
 };

@@ -58,12 +58,19 @@ class Whose {
     }
     if (cause.named_by) return cause.named_by;
     if (!of_its_own(cause)) return accused(cause);
-    if (cause.role == Role::confirmation && !cause.rank) {
-      const auto complains = rank_of_record(cause);
-      return complains ? complains : rank_that_ended(cause);
+    if ((cause.role == Role::confirmation || cause.evidence) && !cause.rank) {
+      if (const auto owner = rank_of_device(cause)) return owner;
+      const std::set<int> complain = complaining(cause);
+      if (complain.size() > 1) return {};
+      return complain.empty() ? rank_that_ended(cause) : *complain.begin();
     }
     const Speakers who = who_says(cause);
     if (who.ranks.size() == 1 && who.untagged <= 1) return *who.ranks.begin();
+    if (who.ranks.empty() && who.untagged > 1) {
+      // said many times and by nobody, as a GPU's assertions are: the only one whom it stopped
+      const std::set<int> complain = complaining(cause);
+      if (complain.size() == 1 && seen_.ranks.size() > 1) return *complain.begin();
+    }
     // the first of them; what was asked wrongly is nobody's, whoever notices
     if (some_of_all(who.ranks) && cause.layer != FailureLayer::user_config) return cause.rank;
     if (!who.ranks.empty() || who.untagged > 1) return {};
@@ -132,17 +139,22 @@ class Whose {
     return out;
   }
 
-  /// The only rank that speaks in the part of the logs where the cause stands, where other parts
-  /// are other ranks'.
+  /// The only rank that speaks in the part of the logs, or on the host, where the cause stands,
+  /// where others speak elsewhere.
   [[nodiscard]] std::optional<int> rank_of_section(const Clue& cause) const {
-    const auto own = seen_.speakers.find({cause.place.log, cause.place.section});
-    if (own == seen_.speakers.end() || own->second.size() != 1) return {};
+    const auto only = only_speaker(seen_.speakers, {cause.place.log, cause.place.section});
+    return only ? only : only_speaker(seen_.speakers_of_host, cause.host);
+  }
+
+  template <class Parts>
+  static std::optional<int> only_speaker(const Parts& parts, const typename Parts::key_type& part) {
+    const auto own = parts.find(part);
+    if (own == parts.end() || own->second.size() != 1) return {};
     const int rank = *own->second.begin();
-    const bool others = std::any_of(
-        seen_.speakers.begin(), seen_.speakers.end(),
-        [&](const auto& each) { return each.first != own->first && !each.second.contains(rank); });
-    if (!others) return {};
-    return rank;
+    const bool others = std::any_of(parts.begin(), parts.end(), [&](const auto& each) {
+      return each.first != own->first && !each.second.contains(rank);
+    });
+    return others ? std::optional(rank) : std::nullopt;
   }
 
   /// The one process that ended before the launcher ended the others: the only one that it names,
@@ -171,9 +183,30 @@ class Whose {
     return found;
   }
 
+  /// Of a collective that timed out: the one rank that did not come to it, or the one that came
+  /// with another operation or size than all others.
+  [[nodiscard]] std::optional<int> odd_one_out(const Clue& cause) const {
+    if (cause.layer != FailureLayer::collective_timeout || !cause.rank) return {};
+    const auto waited = seen_.collectives.find(*cause.rank);
+    if (waited == seen_.collectives.end() || !waited->second.timed_out) return {};
+    std::set<int> behind;
+    std::map<std::string, std::set<int>> forms;
+    for (const auto& [rank, own] : seen_.collectives) {
+      if (own.enqueued && *own.enqueued < *waited->second.timed_out) behind.insert(rank);
+      if (own.timed_out == waited->second.timed_out) forms[own.form].insert(rank);
+    }
+    if (behind.size() == 1) return *behind.begin();
+    if (forms.size() != 2) return {};
+    const auto &one = forms.begin()->second, &other = forms.rbegin()->second;
+    if (one.size() == 1 && other.size() > 1) return *one.begin();
+    if (other.size() == 1 && one.size() > 1) return *other.begin();
+    return {};
+  }
+
   /// Of a failure that nobody says is his: the one rank that is left when all others say that
   /// somebody else has gone or did not come, or that still made data ready while others waited.
   [[nodiscard]] std::optional<int> accused(const Clue& cause) const {
+    if (const auto odd = odd_one_out(cause)) return odd;
     std::set<int> left = seen_.ranks;
     for (const Clue& clue : seen_.clues) {
       if (clue.rank && !of_its_own(clue)) left.erase(*clue.rank);
@@ -190,8 +223,9 @@ class Whose {
     return {};
   }
 
-  /// Of a device's or disk's record: the only rank that complains of the same.
-  [[nodiscard]] std::optional<int> rank_of_record(const Clue& record) const {
+  /// The ranks that complain of what a line says that is no rank's: a device's or disk's record, a
+  /// GPU's assertion.
+  [[nodiscard]] std::set<int> complaining(const Clue& record) const {
     std::set<int> complain;
     for (const Clue& event : seen_.clues) {
       if (event.role == Role::confirmation || !event.rank || !of_its_own(event)) continue;
@@ -200,8 +234,15 @@ class Whose {
                                           event.layer == FailureLayer::gpu_runtime);
       if (same) complain.insert(*event.rank);
     }
-    if (complain.size() == 1) return *complain.begin();
-    return {};
+    return complain;
+  }
+
+  /// The rank whose GPU it is, by what NCCL said when it began; on one of several hosts that is
+  /// not known.
+  [[nodiscard]] std::optional<int> rank_of_device(const Clue& record) const {
+    const auto known = record.bus ? seen_.ranks_of_bus.find(*record.bus) : seen_.ranks_of_bus.end();
+    if (known == seen_.ranks_of_bus.end() || known->second.size() != 1) return {};
+    return *known->second.begin();
   }
 
   /// "on rank 3": the only rank that a message speaks of.

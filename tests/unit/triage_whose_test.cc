@@ -296,5 +296,144 @@ TEST(TriageWhose, AParentPrintsWhatItsChildRaised) {
   EXPECT_EQ(failure.rank, 1);
 }
 
+/// A watchdog's two lines of one rank.
+std::string timed_out(int rank, int work, int elements, int enqueued) {
+  const std::string tag = "[rank" + std::to_string(rank) + "]:[E901 05:20:03.12 P.cpp:632] ";
+  return tag + "[Rank " + std::to_string(rank) +
+         "] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=" + std::to_string(work) +
+         ", OpType=ALLREDUCE, NumelIn=" + std::to_string(elements) +
+         ", NumelOut=" + std::to_string(elements) + ", Timeout(ms)=600000) ran for 600020 ms\n" +
+         tag + "[PG ID 0 PG GUID 0(default_pg) Rank " + std::to_string(rank) +
+         "]  failure detected by watchdog at work sequence id: " + std::to_string(work) +
+         " PG status: last enqueued work: " + std::to_string(enqueued) +
+         ", last completed work: " + std::to_string(work - 1) + "\n";
+}
+
+TEST(TriageWhose, TheRankThatDidNotComeToACollective) {
+  const std::string late =
+      "[rank0]:[E901 05:20:03.11 P.cpp:1746] [PG ID 0 PG GUID 0(default_pg) Rank 0] Received a "
+      "dump signal due to a collective timeout from  rank 2 and we will try our best to dump the "
+      "debug info. Last enqueued NCCL work: 8, last completed NCCL work: 8.\n";
+  EXPECT_EQ(of(timed_out(2, 9, 1, 9) + timed_out(1, 9, 1, 9) + late).rank, 0);
+  // all came
+  EXPECT_FALSE(of(timed_out(2, 9, 1, 9) + timed_out(1, 9, 1, 9) + timed_out(0, 9, 1, 9)).rank);
+}
+
+TEST(TriageWhose, TheRankThatCameWithAnotherSize) {
+  const std::string most = timed_out(3, 9, 500, 11) + timed_out(1, 9, 500, 11);
+  EXPECT_EQ(of(most + timed_out(2, 9, 100, 11)).rank, 2);
+  EXPECT_FALSE(of(timed_out(1, 9, 500, 9) + timed_out(2, 9, 100, 9)).rank) << "one against one";
+}
+
+TEST(TriageWhose, TheFirstRankOfAHostMakesItsDataReady) {
+  EXPECT_EQ(of("===== worker-1 =====\nProcess rank: 9, device: cuda:1\nProcess rank: 8, device: "
+               "cuda:0\nRunning tokenizer on dataset:  46%| 1685000/3634744 [29:06<33:38]\n"
+               "===== worker-0 =====\n" +
+               timed_out(1, 2, 1, 2))
+                .rank,
+            8);
+}
+
+TEST(TriageWhose, WhichProcessIsWhichRank) {
+  const std::string killed =
+      "===== dmesg of the host =====\n[Wed Mar 19 16:33:07 2025] Out of memory: Killed process "
+      "4213 (python3.11) total-vm:252080468kB, anon-rss:107551220kB\n";
+  EXPECT_EQ(of("[2025-03-19 14:20:30,413] [INFO] [launch.py:256:main] process 4213 spawned with "
+               "command: ['/bin/python', '-u', 'train.py', '--local_rank=2', '--lr', '1']\n" +
+               killed)
+                .rank,
+            2);
+  const std::string ray =
+      "(TorchTrainer pid=43377) - (node_id=0d, ip=10.0.0.1, pid=43511) world_rank=1, "
+      "local_rank=1, node_rank=0\n";
+  EXPECT_EQ(
+      of(ray + "(RayTrainWorker pid=43511) OSError: [Errno 28] No space left on device\n").rank, 1);
+  EXPECT_EQ(of(ray + "(raylet) 1 Workers (tasks / actors) killed due to memory pressure (OOM)\n"
+                     "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing "
+                     "this task.\n\tclass_name: RayTrainWorker\n\tpid: 43511\n")
+                .rank,
+            1);
+  EXPECT_EQ(of("slurmstepd: error: Detected 1 oom_kill event in StepId=9.0.\nsrun: error: gpu20: "
+               "task 3: Out Of Memory\nsrun: error: gpu20: tasks 0-2: Terminated\n")
+                .rank,
+            3);
+}
+
+TEST(TriageWhose, TheRankOfAGpuByItsAddress) {
+  const std::string first =
+      "cn-2:48110:48502 [0] NCCL INFO comm 0x55d2 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 2000 "
+      "commId 0x8a - Init COMPLETE\n";
+  const std::string second =
+      "cn-2:48111:48503 [1] NCCL INFO comm 0x55aa rank 1 nranks 2 cudaDev 1 nvmlDev 1 busId 83000 "
+      "commId 0x8a - Init COMPLETE\n";
+  const auto fell = [](const std::string& address) {
+    return "--- evidence\n[Thu Jan  2 02:17:41 2025] NVRM: Xid (PCI:" + address +
+           "): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.\n";
+  };
+  EXPECT_EQ(of(first + second + fell("0000:83:00")).rank, 1);
+  EXPECT_FALSE(of(first + second + fell("0000:84:00")).rank);
+  EXPECT_FALSE(of(first + second + fell("")).rank);
+}
+
+TEST(TriageWhose, TheOnlyOneWhomANamelessLineStopped) {
+  const std::string asserted =
+      "Indexing.cu:1308: block: [58,0,0], thread: [9,0,0] Assertion `srcIndex < srcSelectDimSize` "
+      "failed.\n";
+  const std::string stopped = "]: RuntimeError: CUDA error: device-side assert triggered\n";
+  EXPECT_EQ(of("[rank0] step 1 loss 0.5\n" + asserted + asserted + "[rank1" + stopped).rank, 1);
+  EXPECT_FALSE(of(asserted + asserted + "[rank0" + stopped + "[rank1" + stopped).rank);
+}
+
+TEST(TriageWhose, TheOnlyRankThatSpeaksOnThatHost) {
+  const std::string said =
+      "[node0] rank0[41102][MainThread]: INFO: Setting seed to 17\n"
+      "[node1] rank1[40877][MainThread]: INFO: Loading checkpoint\n";
+  EXPECT_EQ(
+      of(said + "[node1] Traceback (most recent call last):\n[node1]   File \"/t.py\", line 1, "
+                "in f\n[node1] KeyError: 'mixed'\n")
+          .rank,
+      1);
+}
+
+TEST(TriageSurvived, ABarIsDrawnOnceMore) {
+  const std::string bar = "Steps:   0%|          | 5/15000 [00:03<?, ?it/s, step_loss=0.04]";
+  const std::string raised =
+      "Traceback (most recent call last):\nNameError: name 'x' is not defined\n";
+  EXPECT_EQ(of(bar + "\n" + raised + bar + "\n").layer, FailureLayer::user_code);
+  const std::string next = "Steps:   0%|          | 6/15000 [00:04<?, ?it/s, step_loss=0.03]\n";
+  EXPECT_EQ(of(bar + "\n" + raised + next).layer, FailureLayer::none);
+}
+
+TEST(TriageSurvived, AnElasticRestartThatFinished) {
+  const std::string killed =
+      "E0830 12:19:42.206000 6110 api.py:874] failed (exitcode: -9) local_rank: 1 (pid: 6172) of "
+      "binary: python\n";
+  EXPECT_EQ(of(killed).layer, FailureLayer::host_oom);
+  EXPECT_EQ(
+      of(killed + "I0830 12:49:02.901000 6110 api.py:879] [default] worker group successfully "
+                  "finished. Waiting 300 seconds for other agents to finish.\n")
+          .layer,
+      FailureLayer::none);
+}
+
+TEST(TriageSurvived, ADriversWarningIsTheCauseOfWhatThenMissesTheGpu) {
+  const std::string warning = "torch/cuda/__init__.py:789: UserWarning: Can't initialize NVML\n";
+  EXPECT_EQ(of(warning + "RuntimeError: Attempting to deserialize object on a CUDA device\n").layer,
+            FailureLayer::driver);
+  EXPECT_EQ(of(warning + "KeyError: 'mixed'\n").layer, FailureLayer::user_code);
+  EXPECT_EQ(of(warning + "{'loss': 0.5}\n").layer, FailureLayer::none);
+}
+
+TEST(TriageSurvived, NoFigureFillsAGpu) {
+  const std::string figures = "{'loss': nan, 'epoch': 0.1}\n";
+  EXPECT_EQ(
+      of(figures + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 72 MiB.\n").layer,
+      FailureLayer::gpu_oom);
+  EXPECT_EQ(of(figures + "RuntimeError: probability tensor contains either `inf`, `nan` or element "
+                         "< 0\n")
+                .layer,
+            FailureLayer::numerics);
+}
+
 }  // namespace
 }  // namespace rigwise
