@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstring>
 
 #include "base/text.h"
 #include "triage/endings.h"
@@ -29,24 +30,24 @@ struct Figures {
 Figures figures_of(std::string_view line) {
   Figures out;
   bool zero = false;
-  const std::string message = lower(line);  // torchtune writes "Loss: 0.61"
-  for (std::size_t at = message.find("loss"); at != std::string::npos;
-       at = message.find("loss", at + 4)) {
-    std::size_t value = at + 4;
-    while (value < message.size() &&
-           std::string_view("'\": =").find(message[value]) != std::string_view::npos)
+  for (std::size_t at = line.find("oss"); at != std::string_view::npos;
+       at = line.find("oss", at + 3)) {
+    if (at == 0 || (line[at - 1] | 0x20) != 'l') continue;  // torchtune writes "Loss: 0.61"
+    std::size_t value = at + 3;
+    while (value < line.size() &&
+           std::string_view("'\": =").find(line[value]) != std::string_view::npos)
       ++value;
-    if (value == at + 4 || value >= message.size()) continue;
-    const std::string_view small = std::string_view(message).substr(value, 4);
+    if (value == at + 3 || value >= line.size()) continue;
+    const std::string small = lower(line.substr(value, 4));
     const bool nan =
         small.starts_with("nan") || small.starts_with("inf") || small.starts_with("-inf");
-    const std::size_t first = value + (message[value] == '-' ? 1 : 0);
-    if (!nan && (first >= message.size() || !is_digit(message[first]))) continue;
+    const std::size_t first = value + (line[value] == '-' ? 1 : 0);
+    if (!nan && (first >= line.size() || !is_digit(line[first]))) continue;
     out.seen = true;
     out.finite = out.finite && !nan;
     zero = zero || small.starts_with("0.0,") || small.starts_with("0.0}");
   }
-  if (zero && message.find("'grad_norm': nan") != std::string::npos) out.finite = false;
+  if (zero && lower(line).find("'grad_norm': nan") != std::string::npos) out.finite = false;
   return out;
 }
 
@@ -147,7 +148,7 @@ void Seeing::take(LogLine line) {
   const bool at_start = !line.message.starts_with(' ') && !line.message.starts_with('\t');
   if (stream.in_traceback && !at_start && !table_.open) return;
   const bool alive = role == Role::progress || role == Role::preparing;
-  const bool counts = alive && bare.find_first_of("0123456789") != std::string_view::npos;
+  const bool counts = alive && std::any_of(bare.begin(), bare.end(), is_digit);
   const bool due = at_start && stream.in_traceback && !counts;
   const std::string_view name = exception_name(bare, due);
   const bool exception = !name.empty() && (at_start || stream.in_traceback || table_.open);
@@ -433,9 +434,9 @@ void Seeing::read_progress(const LogLine& line) {
 /// A bar is drawn once more when the program dies, and shows figures that are no news; before its
 /// first step it shows averages of nothing.
 bool Seeing::is_drawn_again(const LogLine& line) {
-  const std::size_t bar = line.message.rfind('|');
-  if (bar == std::string_view::npos) return false;
-  std::size_t at = bar + 1;
+  const void* bar = ::memrchr(line.message.data(), '|', line.message.size());
+  if (bar == nullptr) return false;
+  auto at = static_cast<std::size_t>(static_cast<const char*>(bar) - line.message.data()) + 1;
   while (at < line.message.size() && line.message[at] == ' ') ++at;
   std::size_t end = at;
   while (end < line.message.size() && end - at < 12 && is_digit(line.message[end])) ++end;
