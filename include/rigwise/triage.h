@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -96,6 +97,18 @@ class Signatures {
   [[nodiscard]] std::optional<Match> match(std::string_view line,
                                            std::string_view frames = {}) const;
 
+  /// Where in some bytes what a signature must have ends. Most of the work of match(), and of no
+  /// state: any thread can do it ahead.
+  struct Hit {
+    std::uint32_t at = 0;
+    std::uint16_t signature = 0;
+  };
+  using Hits = std::vector<Hit>;  // in the order of the bytes
+  [[nodiscard]] Hits scan(std::string_view bytes) const;
+  /// match(), from the hits of bytes that hold the line.
+  [[nodiscard]] std::optional<Match> match(std::string_view line, std::string_view frames,
+                                           std::span<const Hit> hits) const;
+
  private:
   struct Automaton;
   std::vector<Signature> signatures_;
@@ -165,6 +178,9 @@ class Triage {
 
   void begin(const LogName& log);
   void push(std::string_view bytes);
+  /// The same, with what scan() found in these bytes before.
+  void push(std::string_view bytes, const Signatures::Hits& hits);
+  [[nodiscard]] Signatures::Hits scan(std::string_view bytes) const;
   void skip(std::string_view bytes);  // counts their lines, and looks at nothing in them
   void know_rank(int pid, int rank);  // of a process, from who watched it
   Failure finish();

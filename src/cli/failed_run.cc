@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <future>
 #include <map>
 
 #include "base/files.h"
@@ -147,6 +149,22 @@ void tell_of_hang(const Run& run, Failure& failure) {
   failure.failed = true;
 }
 
+/// Some bytes of a file, and where signatures may stand in them.
+struct Piece {
+  std::string room = std::string(kPiece, '\0');
+  ssize_t got = 0;  // 0: the end; negative: it cannot be read
+  Signatures::Hits hits = {};
+
+  [[nodiscard]] std::string_view bytes() const {
+    return std::string_view(room).substr(0, static_cast<std::size_t>(std::max<ssize_t>(0, got)));
+  }
+  void read(const Fd& file, std::uint64_t most = kPiece) {
+    do {
+      got = ::read(file.get(), room.data(), std::min<std::uint64_t>(most, room.size()));
+    } while (got < 0 && errno == EINTR);
+  }
+};
+
 }  // namespace
 
 Status push_file(Triage& triage, const std::filesystem::path& path, const LogName& name,
@@ -158,20 +176,27 @@ Status push_file(Triage& triage, const std::filesystem::path& path, const LogNam
   if (S_ISREG(status.st_mode) && static_cast<std::uint64_t>(status.st_size) > most_bytes)
     skip = static_cast<std::uint64_t>(status.st_size) - most_bytes;
   triage.begin(name);
-  std::string piece(kPiece, '\0');
-  while (true) {
-    const std::size_t want = skip > 0 ? std::min<std::uint64_t>(skip, kPiece) : kPiece;
-    const ssize_t got = ::read(file.get(), piece.data(), want);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return trouble(path);
-    if (got == 0) return Ok{};
-    const std::string_view bytes(piece.data(), static_cast<std::size_t>(got));
-    if (skip > 0) {
-      triage.skip(bytes);
-      skip -= bytes.size();
-    } else {
-      triage.push(bytes);
-    }
+  // The next piece is read and scanned while this one is understood.
+  std::array<Piece, 2> pieces;
+  while (skip > 0) {
+    pieces[0].read(file, skip);
+    if (pieces[0].got < 0) return trouble(path);
+    if (pieces[0].got == 0) return Ok{};
+    triage.skip(pieces[0].bytes());
+    skip -= static_cast<std::uint64_t>(pieces[0].got);
+  }
+  const auto fill = [&](Piece& piece) {
+    piece.read(file);
+    piece.hits = triage.scan(piece.bytes());
+  };
+  fill(pieces[0]);
+  for (std::size_t i = 0;; i = 1 - i) {
+    if (pieces[i].got < 0) return trouble(path);
+    if (pieces[i].got == 0) return Ok{};
+    const auto ahead =
+        std::async(std::launch::async | std::launch::deferred, [&] { fill(pieces[1 - i]); });
+    triage.push(pieces[i].bytes(), pieces[i].hits);
+    ahead.wait();
   }
 }
 

@@ -138,10 +138,16 @@ class Choice {
   }
 
   [[nodiscard]] Weight weight_of(const Clue& clue) const {
+    if (clue.evidence && came_to_its_end()) return Weight::none;
+    if (clue.warning && !clue.exception && !seen_.failed && !seen_.progress.empty())
+      return Weight::none;  // and it went on
     switch (clue.role) {
       case Role::confirmation:
         if (joined(clue)) return Weight::joined;
         if (of_another(clue)) return Weight::logged;
+        // a program's own error ends with an error of its own
+        if (clue.layer == FailureLayer::user_code && !seen_.failed && !seen_.progress.empty())
+          return Weight::none;
         return came_to_its_end() ? Weight::none : Weight::record;
       case Role::raised:
         if (!clue.exception && !foretells(clue))
@@ -161,12 +167,19 @@ class Choice {
         const auto last = seen_.last_lines.find(clue.place.log);
         const bool at_the_end =
             last != seen_.last_lines.end() && clue.place.line + kLastLines >= last->second;
-        const bool counts = at_the_end && !clue.evidence && (told_ || seen_.progress.empty());
-        return counts ? Weight::complaint : Weight::none;
+        const bool counts = !clue.evidence && !clue.warning && (told_ || seen_.progress.empty());
+        if (counts && could_not_start()) return Weight::told;
+        return counts && at_the_end ? Weight::complaint : Weight::none;
       }
       default:
         return Weight::none;
     }
+  }
+
+  /// Exit codes by which a shell says that it could not start a command (POSIX sh, 2.8.2).
+  [[nodiscard]] bool could_not_start() const {
+    return std::any_of(seen_.clues.begin(), seen_.clues.end(),
+                       [](const Clue& clue) { return clue.code == 126 || clue.code == 127; });
   }
 
   [[nodiscard]] Weight weight_of_cause(const Clue& clue) const {
@@ -249,7 +262,9 @@ class Choice {
   [[nodiscard]] bool explained(const Clue& clue) const {
     if (!clue.exception && !clue.evidence) {
       for (const Clue* fatal : fatal_) {
-        // figures that are no numbers break what computes with them, but nothing else
+        // figures that are no numbers break what computes with them, but nothing else; an
+        // exception that says so says it better
+        if (clue.figure && fatal->layer == clue.layer && before(clue, *fatal)) return true;
         if (clue.figure && !is_apart(*fatal)) continue;
         const bool one_process = fatal->place.log == clue.place.log &&
                                  fatal->place.section == clue.place.section &&
@@ -468,8 +483,11 @@ void name_file(std::optional<FailureLine>& line, const std::vector<LogName>& log
 }  // namespace
 
 struct Triage::Parts {
-  explicit Parts(const Signatures& signatures)
-      : seeing(signatures), lines([this](const LogLine& line) { seeing.take(line); }) {}
+  explicit Parts(const Signatures& table)
+      : signatures(table),
+        seeing(table),
+        lines([this](const LogLine& line) { seeing.take(line); }) {}
+  const Signatures& signatures;
   std::vector<LogName> logs = {};
   Seeing seeing;
   Lines lines;
@@ -487,7 +505,15 @@ void Triage::begin(const LogName& log) {
 }
 
 void Triage::push(std::string_view bytes) {
-  parts_->lines.push(bytes);
+  push(bytes, scan(bytes));
+}
+
+void Triage::push(std::string_view bytes, const Signatures::Hits& hits) {
+  parts_->lines.push(bytes, hits);
+}
+
+Signatures::Hits Triage::scan(std::string_view bytes) const {
+  return parts_->signatures.scan(bytes);
 }
 
 void Triage::skip(std::string_view bytes) {

@@ -99,6 +99,25 @@ std::optional<BusAddress> bus_of(std::string_view text) {
   return bus;
 }
 
+/// "train.py:280: UserWarning: …", "| WARNING |", "[W1112 05:10:43.71 TCPStore.cpp:125]". NCCL's
+/// WARN is its word for errors.
+bool is_warning(std::string_view line) {
+  const std::size_t glog = line.find("[W");
+  if (glog != std::string_view::npos && glog + 2 < line.size() && is_digit(line[glog + 2]))
+    return true;
+  return line.find("Warning: ") != std::string_view::npos ||
+         line.find("WARNING") != std::string_view::npos;
+}
+
+/// Frames of what only reports of a training to somebody.
+bool is_telemetry(std::string_view frames) {
+  constexpr std::array<std::string_view, 5> kPlaces = {"/wandb/", "/mlflow/", "/comet_ml/",
+                                                       "/neptune/", "/tensorboard/"};
+  return std::any_of(kPlaces.begin(), kPlaces.end(), [&](std::string_view place) {
+    return frames.find(place) != std::string_view::npos;
+  });
+}
+
 }  // namespace
 
 std::optional<int> number_after(std::string_view text, std::string_view name) {
@@ -136,8 +155,12 @@ void Seeing::take(LogLine line) {
   if (!line.evidence) seen_.last_lines[line.place.log] = line.place.line;
   if (match && (match->self || match->rank) && role == Role::advice)
     read_introduction(line, *match, stream);
-  if (match && match->signature->layer == FailureLayer::collective_timeout)
+  if (match && match->signature->layer == FailureLayer::collective_timeout) {
     read_collective(line, match->self);
+    timed_out_ = true;
+  }
+  if (!stream.in_traceback && (!match || role == Role::progress || role == Role::advice))
+    hear_out(line, role == Role::progress);
   if (read_traceback(bare, role == Role::frames, stream)) return;
   if (!line.evidence && role == Role::progress) read_progress(line);
   if (!line.evidence && role == Role::preparing) {
@@ -153,7 +176,7 @@ void Seeing::take(LogLine line) {
   const std::string_view name = exception_name(bare, due);
   const bool exception = !name.empty() && (at_start || stream.in_traceback || table_.open);
   const bool telling = match && !alive && !(exception && role == Role::complaint);
-  if (exception && stream.ignored) {
+  if (exception && (stream.ignored || (stream.of_thread && is_telemetry(stream.frames)))) {
     stream = Stream{};
     return;
   }
@@ -235,6 +258,7 @@ bool Seeing::goes_on(const LogLine& line, Stream& stream,
 
 /// Tabs are as good as blanks: "ACSCtl:\tSrcValid+".
 std::optional<Signatures::Match> Seeing::match_of(const LogLine& line, std::string_view frames) {
+  if (line.hits) return signatures_.match(line.message, frames, *line.hits);
   if (!line.has_tabs) return signatures_.match(line.message, frames);
   blanks_ = line.message;
   std::replace(blanks_.begin(), blanks_.end(), '\t', ' ');
@@ -300,6 +324,20 @@ void Seeing::hear(const LogLine& line) {
   if (spoken_.size() < kMostSpoken) spoken_.emplace_back(*line.rank, clean_text(line.message, 400));
 }
 
+/// Who speaks while the others wait? Not for whom a logger speaks: of its steps anyone could.
+void Seeing::hear_out(const LogLine& line, bool of_step) {
+  constexpr int kSome = 2;
+  if (timed_out_ || !line.rank || line.evidence) return;
+  if (line.rank != last_rank_) last_times_ = 0;
+  last_rank_ = line.rank;
+  last_times_ = of_step ? 0 : last_times_ + 1;
+  if (last_times_ >= kSome) {
+    seen_.talking = last_rank_;
+  } else {
+    seen_.talking.reset();
+  }
+}
+
 /// The one rank that spoke of what the message quotes ('runs/step-400/rank_01.pt') before.
 std::optional<int> Seeing::who_named(std::string_view message) const {
   const std::size_t open = message.find('\'');
@@ -356,6 +394,10 @@ void Seeing::read_launcher(std::string_view bare, const Place& place) {
     const auto pid = number_after(bare, "pid");
     const auto known = seen_.rank_of_pid.find(pid.value_or(0));
     if (known != seen_.rank_of_pid.end()) add_ended({place, known->second, pid, -SIGKILL, true});
+  } else if (bare.find("Global rank ") != std::string_view::npos) {  // Composer
+    const auto code = ending_in(bare);
+    if (code)
+      add_ended({place, number_after(bare, "rank"), number_after(bare, "(PID"), *code, true});
   } else if (bare.find("ActorDiedError") != std::string_view::npos) {
     actor_died_ = true;
   } else if (bare.find("failed (exitcode: ") != std::string_view::npos) {
@@ -394,9 +436,10 @@ bool Seeing::read_traceback(std::string_view bare, bool head, Stream& stream) {
   if (head) {
     const bool chained = stream.chained;
     const auto speaker = stream.speaker;
-    const bool ignored = stream.ignored;
+    const bool ignored = stream.ignored, of_thread = stream.of_thread;
     stream = {};
     stream.chained = chained, stream.speaker = speaker, stream.ignored = ignored;
+    stream.of_thread = of_thread;
     stream.in_traceback = true;
     return true;
   }
@@ -408,6 +451,11 @@ bool Seeing::read_traceback(std::string_view bare, bool head, Stream& stream) {
   if (bare.starts_with("Exception ignored in") || bare == "--- Logging error ---") {
     stream = {};
     stream.ignored = true;
+    return true;
+  }
+  if (bare.starts_with("Exception in thread ")) {
+    stream = {};
+    stream.of_thread = true;
     return true;
   }
   if (bare.starts_with("File \"")) {
@@ -462,7 +510,7 @@ bool Seeing::is_drawn_again(const LogLine& line) {
 /// it is drawn once more when the program dies.
 bool Seeing::advances(const LogLine& line) {
   const std::string_view message = line.message.substr(0, 200);
-  if (message.find('|') != std::string_view::npos) return false;
+  if (message.find("%|") != std::string_view::npos) return false;
   std::string small = lower(message);
   std::size_t at = std::string::npos;
   for (const std::string_view word : {"step", "iter", "epoch", "batch"})
@@ -495,6 +543,7 @@ Clue Seeing::clue_of(const LogLine& line) const {
   clue.host = clean_text(line.host, 255);
   clue.unix_s = line.unix_s;
   clue.evidence = line.evidence;
+  clue.warning = is_warning(line.shown);
   clue.of_table = table_.open;
   if (table_.open && !line.rank) clue.rank = table_.rank;
   if (line.nccl_pid && !clue.rank) {

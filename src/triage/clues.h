@@ -34,6 +34,7 @@ struct Clue {
   std::optional<double> unix_s = {};
   bool evidence = false;
   bool exception = false;
+  bool warning = false;          // no more than that, by its own word
   bool of_table = false;         // inside a launcher's table of failures
   bool figure = false;           // a loss that is no number
   bool chained = false;          // raised while, or because, another one was handled
@@ -77,8 +78,10 @@ struct Seen {
   std::map<BusAddress, std::set<int>> ranks_of_bus = {};  // whose GPU it is: one of each host
   std::map<int, Collective> collectives = {};             // by rank
   std::optional<int> preparing = {};                      // the rank that made data ready last
-  bool nccl = false;                                      // NCCL or its watchdog spoke
-  bool failed = false;  // an exit code, a signal or an exception at the end
+  std::optional<int> talking = {};  // the only rank that spoke for some lines, of no step, before a
+                                    // collective timed out
+  bool nccl = false;                // NCCL or its watchdog spoke
+  bool failed = false;              // an exit code, a signal or an exception at the end
   std::map<std::size_t, std::int64_t> last_lines = {};  // that say something, by log
 };
 
@@ -96,6 +99,7 @@ class Seeing {
     bool chained = false;
     bool in_traceback = false;
     bool ignored = false;                  // Python itself says that nothing comes of it
+    bool of_thread = false;                // one besides the main one ended so
     std::optional<int> speaker = {};       // whose traceback a parent process prints
     std::optional<std::size_t> open = {};  // the exception whose message may go on
     int open_lines = 0;
@@ -109,6 +113,7 @@ class Seeing {
   [[nodiscard]] std::optional<int> rank_of(const LogLine& line);
   void place(const LogLine& line);
   void hear(const LogLine& line);
+  void hear_out(const LogLine& line, bool of_step);
   [[nodiscard]] std::optional<int> who_named(std::string_view message) const;
   void read_table(std::string_view bare, const Place& place);
   void read_launcher(std::string_view bare, const Place& place);
@@ -144,8 +149,11 @@ class Seeing {
   Table table_;
   std::string last_host_, blanks_;
   Place last_;
-  bool tagged_ = false;      // lines name ranks
-  bool by_member_ = false;   // they do not, so that members of a set of pods stand for them
+  bool tagged_ = false;           // lines name ranks
+  bool by_member_ = false;        // they do not, so that members of a set of pods stand for them
+  std::optional<int> last_rank_;  // that spoke, and for how many lines without another between
+  int last_times_ = 0;
+  bool timed_out_ = false;
   bool actor_died_ = false;  // Ray says so, and will say which process that was
   bool has_master_ = false;  // "job-master-0": the workers' ranks begin behind it
 };

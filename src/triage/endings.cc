@@ -98,9 +98,10 @@ std::optional<int> ending_in(std::string_view line) {
     // "run.sh: line 3: 4711 Killed                  python train.py": bash pads what it says
     const std::size_t at = end.find(said.words);
     if (at == std::string_view::npos) continue;
-    const std::string_view behind = end.substr(at + said.words.size());
-    if (behind.empty() || behind.starts_with("   ") || behind.starts_with(" (core dumped)"))
-      return -said.signal;
+    std::string_view behind = end.substr(at + said.words.size());
+    constexpr std::string_view kDumped = " (core dumped)";
+    if (behind.starts_with(kDumped)) behind.remove_prefix(kDumped.size());
+    if (behind.empty() || behind.starts_with("   ")) return -said.signal;
   }
   return {};
 }

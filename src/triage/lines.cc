@@ -165,6 +165,10 @@ HostPrefix host_prefix(std::string_view text) {
     ++at;
   }
   const std::string_view word = text.substr(0, at), rest = text.substr(at);
+  // "172.16.40.18: " of pdsh
+  if (!letter && at > 0 && std::count(word.begin(), word.end(), '.') == 3 && word.back() != '.' &&
+      word.find('-') == std::string_view::npos && rest.starts_with(": "))
+    return {at + 2, word};
   constexpr std::string_view kKernel = " kernel: ";
   if (letter && rest.starts_with(kKernel)) return {at + kKernel.size(), word};
   if (!letter || !mark || is_digit(word[0]) || word[0] == '-') return {};
@@ -541,10 +545,17 @@ void Lines::begin(const LogName& log) {
   half_.clear();
 }
 
-void Lines::push(std::string_view bytes) {
+void Lines::push(std::string_view bytes, const Signatures::Hits& hits) {
+  const std::string_view all = bytes;
+  std::size_t hit = 0;
   while (!bytes.empty()) {
     const std::size_t end = bytes.find('\n');
     const std::string_view piece = bytes.substr(0, end);
+    const auto stop = static_cast<std::size_t>(piece.data() - all.data()) + piece.size();
+    const std::size_t first = hit;
+    while (hit < hits.size() && hits[hit].at < stop) ++hit;
+    line_.hits.reset();
+    if (half_.empty()) line_.hits = std::span(hits).subspan(first, hit - first);
     if (end == std::string_view::npos || !half_.empty())
       half_ += piece.substr(0, kLongestLine - std::min(kLongestLine, half_.size()));
     if (end == std::string_view::npos) {
@@ -563,6 +574,7 @@ void Lines::skip(std::string_view bytes) {
 }
 
 void Lines::end() {
+  line_.hits.reset();
   if (torn_) line(half_);
   half_.clear();
   torn_ = false;
@@ -580,6 +592,7 @@ void Lines::line(std::string_view rough) {
   }
   const bool controls = has_controls(rough);
   line_.shown = without_inner_tags(controls ? plain_text(rough, plain_) : rough, plain_);
+  if (line_.shown.data() != rough.data()) line_.hits.reset();
   line_.has_tabs = controls && line_.shown.find('\t') != std::string_view::npos;
   const Peeled peeled = peel(line_.shown, minute_);
   line_.message = peeled.rest;

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,8 @@ struct LogLine {
   std::optional<int> actor_pid = {};                   // "(RayTrainWorker pid=31201) …"
   bool evidence = false;  // of the machine or a scheduler, not of the program
   bool has_tabs = false;
+  /// Of its bytes; not known where they came in several pieces or hold control sequences.
+  std::optional<std::span<const Signatures::Hit>> hits = {};
 };
 
 /// Bytes in any pieces → lines, of each the first 16 KiB. What `take` is given lives until it
@@ -45,10 +48,10 @@ class Lines {
   };
 
   explicit Lines(std::function<void(const LogLine&)> take) : take_(std::move(take)) {}
-  void begin(const LogName& log);  // the next log
-  void push(std::string_view bytes);
-  void skip(std::string_view bytes);  // its lines are counted only
-  void end();                         // of that log
+  void begin(const LogName& log);                                   // the next log
+  void push(std::string_view bytes, const Signatures::Hits& hits);  // of these bytes
+  void skip(std::string_view bytes);                                // its lines are counted only
+  void end();                                                       // of that log
 
  private:
   void line(std::string_view rough);

@@ -155,15 +155,18 @@ struct Signatures::Automaton {
     link();
   }
 
-  void candidates(std::string_view line, std::vector<std::uint16_t>& out) const {
+  /// No key holds a newline, so that none reaches from one line into the next.
+  [[nodiscard]] Hits scan(std::string_view bytes) const {
+    Hits hits;
     std::int32_t row = 0;
-    for (const char c : line) {
-      row = next[static_cast<std::size_t>(row) + column[static_cast<unsigned char>(c)]];
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+      row = next[static_cast<std::size_t>(row) + column[static_cast<unsigned char>(bytes[at])]];
       if ((row & kEnds) == 0) continue;
       row &= ~kEnds;
-      const auto& found = ends[static_cast<std::size_t>(row) / columns];
-      out.insert(out.end(), found.begin(), found.end());
+      for (const std::uint16_t signature : ends[static_cast<std::size_t>(row) / columns])
+        hits.push_back({static_cast<std::uint32_t>(at), signature});
     }
+    return hits;
   }
 
  private:
@@ -229,12 +232,20 @@ const std::vector<Signature>& Signatures::all() const {
   return signatures_;
 }
 
+Signatures::Hits Signatures::scan(std::string_view bytes) const {
+  return automaton_ == nullptr ? Hits{} : automaton_->scan(bytes);
+}
+
 std::optional<Signatures::Match> Signatures::match(std::string_view line,
                                                    std::string_view frames) const {
-  if (automaton_ == nullptr) return {};
+  return match(line, frames, scan(line));
+}
+
+std::optional<Signatures::Match> Signatures::match(std::string_view line, std::string_view frames,
+                                                   std::span<const Hit> hits) const {
+  if (hits.empty()) return {};
   std::vector<std::uint16_t> found;
-  automaton_->candidates(line, found);
-  if (found.empty()) return {};
+  for (const Hit& hit : hits) found.push_back(hit.signature);
   std::sort(found.begin(), found.end());
   found.erase(std::unique(found.begin(), found.end()), found.end());
   for (const std::uint16_t index : found) {

@@ -1,6 +1,7 @@
 // Whose failure it is: the rank of the line that was chosen, by what it accuses, who says it, who
 // ended, and who is left when all others speak of somebody else.
 #include <algorithm>
+#include <csignal>
 
 #include "base/text.h"
 #include "triage/clues.h"
@@ -66,8 +67,8 @@ class Whose {
     }
     const Speakers who = who_says(cause);
     if (who.ranks.size() == 1 && who.untagged <= 1) return *who.ranks.begin();
-    if (who.ranks.empty() && who.untagged > 1) {
-      // said many times and by nobody, as a GPU's assertions are: the only one whom it stopped
+    if (who.ranks.empty() && who.untagged > 0 && (who.untagged > 1 || !cause.exception)) {
+      // said by nobody, as a GPU's assertions are: the only one whom it stopped
       const std::set<int> complain = complaining(cause);
       if (complain.size() == 1 && seen_.ranks.size() > 1) return *complain.begin();
     }
@@ -173,10 +174,11 @@ class Whose {
     const bool anywhere = here.empty() && (cause.place.section == 0 || cause.evidence);
     const auto& ended = anywhere ? all : here;
     if (ended.size() == 1) return ended[0]->rank;
-    if (seen_.nccl) return {};  // its watchdog aborts the peers too
+    const bool killed = cause.layer == FailureLayer::host_oom;
+    if (seen_.nccl && !killed) return {};  // its watchdog aborts the peers too
     std::optional<int> found;
     for (const Ended* each : ended) {
-      if (each->code >= 0) continue;
+      if (killed ? each->code != -SIGKILL : each->code >= 0) continue;
       if (found) return {};
       found = each->rank;
     }
@@ -217,9 +219,9 @@ class Whose {
       }
     }
     if (seen_.ranks.size() > 1 && left.size() == 1) return *left.begin();
-    const bool waited = cause.layer == FailureLayer::collective_timeout && seen_.preparing &&
-                        cause.rank != seen_.preparing;
-    if (waited) return seen_.preparing;
+    if (cause.layer != FailureLayer::collective_timeout) return {};
+    if (seen_.preparing && cause.rank != seen_.preparing) return seen_.preparing;
+    if (seen_.talking && left.contains(*seen_.talking)) return seen_.talking;
     return {};
   }
 

@@ -18,7 +18,7 @@ Failure of(const std::string& log, const std::string& file = "train.log") {
 void walk(const std::string& text, const std::function<void(const triage_parts::LogLine&)>& take) {
   triage_parts::Lines lines(take);
   lines.begin({"f"});
-  lines.push(text);
+  lines.push(text, {});
   lines.end();
 }
 

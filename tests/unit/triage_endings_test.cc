@@ -41,6 +41,7 @@ TEST(TriageEndings, CodesAndSignalsOfAnyLauncher) {
 }
 
 TEST(TriageEndings, NoCodeIsNone) {
+  EXPECT_FALSE(ending_in("> \"Segmentation fault (core dumped)\" means a bad pointer"));
   EXPECT_EQ(ending_in("exit code 0"), 0);
   EXPECT_EQ(ending_in("the exit code of a worker"), std::nullopt);
   EXPECT_EQ(ending_in("signal handler installed"), std::nullopt);

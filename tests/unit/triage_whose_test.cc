@@ -435,5 +435,78 @@ TEST(TriageSurvived, NoFigureFillsAGpu) {
             FailureLayer::numerics);
 }
 
+TEST(TriageSurvived, AWarningIsNoFailureWhereTheTrainingWentOn) {
+  const std::string steps = "{'loss': 0.5, 'epoch': 0.1}\n{'loss': 0.4, 'epoch': 0.2}\n";
+  const std::string warning =
+      "trainer.py:280: RuntimeWarning: CUDA out of memory detected. Train microbatch size will be "
+      "decreased from 16 -> 8.\n";
+  EXPECT_EQ(of(steps + warning).layer, FailureLayer::none);
+  EXPECT_EQ(of(steps + warning +
+               "E0830 12:19:42.206000 6110 api.py:874] failed (exitcode: 1) "
+               "local_rank: 1 (pid: 6172) of binary: python\n")
+                .layer,
+            FailureLayer::gpu_oom);
+}
+
+TEST(TriageSurvived, AThreadThatReportsToSomebodyIsNotTheTraining) {
+  const auto thread = [](const std::string& file) {
+    return "Exception in thread ChkStopThr:\nTraceback (most recent call last):\n  File \"" + file +
+           "\", line 151, in send\nRuntimeError: can't send\n";
+  };
+  EXPECT_EQ(of(thread("/env/site-packages/wandb/sdk/lib/sock_client.py")).layer,
+            FailureLayer::none);
+  EXPECT_NE(of(thread("/env/site-packages/torch/utils/data/_utils/pin_memory.py")).layer,
+            FailureLayer::none);
+}
+
+TEST(TriageSurvived, AProgramsOwnErrorOnAGpuIsNotOnlyTheKernels) {
+  const std::string steps = "step 1 loss 0.5\nstep 2 loss 0.4\n";
+  const std::string record =
+      "--- evidence\nNVRM: Xid (PCI:0000:cb:00): 13, pid=771520, name=python3, Graphics SM Warp "
+      "Exception\n";
+  EXPECT_EQ(of(steps + record).layer, FailureLayer::none) << "somebody else's";
+  EXPECT_NE(
+      of("RuntimeError: CUDA error: an illegal memory access was encountered\n" + record).layer,
+      FailureLayer::none);
+}
+
+TEST(TriageWhose, TheRankThatTalkedWhileTheOthersWaited) {
+  const std::string timeouts =
+      "[rank1]: RuntimeError: [gloo/unbound_buffer.cc:78] Timed out waiting 600000ms for recv "
+      "operation to complete\n[rank2]: RuntimeError: [gloo/unbound_buffer.cc:78] Timed out waiting "
+      "600000ms for recv operation to complete\n";
+  const std::string all = "[rank 3] waiting\n[rank 2] waiting\n[rank 1] waiting\n";
+  EXPECT_EQ(
+      of(all + "[rank 0] uploaded 3.9/14.8 GB\n[rank 0] uploaded 7.7/14.8 GB\n" + timeouts).rank,
+      0);
+  // the steps that one rank logs are everyone's
+  EXPECT_FALSE(of(all + "[rank 0] step 1 loss 0.5\n[rank 0] step 2 loss 0.4\n" + timeouts).rank);
+}
+
+TEST(TriageWhose, TheOnlyOneThatWasKilledForMemory) {
+  EXPECT_EQ(of("slurmstepd: error: Detected 1 oom_kill event in StepId=9.0.\nsrun: error: gpu14: "
+               "task 2: Out Of Memory\n0: [rank0]: RuntimeError: NCCL error: remote process exited "
+               "or there was a network error\nsrun: error: gpu14: task 0: Exited with exit code 1\n"
+               "srun: error: gpu14: tasks 1,3: Terminated\n")
+                .rank,
+            2);
+  EXPECT_EQ(
+      of(kKey + "Global rank 0 (PID 310) exited with code -15\nGlobal rank 4 (PID 314) exited "
+                "with code 1\n")
+          .rank,
+      4);
+}
+
+TEST(TriageWhose, AShellThatCouldNotStartItOnAHost) {
+  const Failure failure =
+      of("10.0.0.18: bash: line 1: /env/bin/python: No such file or directory\npdsh@node17: "
+         "10.0.0.18: ssh exited with exit code 127\n" +
+         std::string("10.0.0.17: using world size: 8\n10.0.0.17: > initializing\n10.0.0.17: a\n"
+                     "10.0.0.17: b\n10.0.0.17: c\n10.0.0.17: d\n10.0.0.17: e\n"));
+  ASSERT_TRUE(failure.first_meaningful);
+  EXPECT_EQ(failure.first_meaningful->line, 1);
+  EXPECT_EQ(failure.host, "10.0.0.18");
+}
+
 }  // namespace
 }  // namespace rigwise
