@@ -108,7 +108,7 @@ class Measurement {
       out.sizes.push_back(sized(count * 4, times_s, bus_factor(out.operation)));
     }
     out.check = worst(out.check);
-    if (out.sizes.back().bytes >= kLeastHidden && out.operation != "broadcast")
+    if (options_.sizes_bytes.back() >= kLeastHidden && out.operation != "broadcast")
       out.overlap = overlap(out.operation, out.sizes.back().bytes / 4);
     return out;
   }

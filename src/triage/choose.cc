@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <csignal>
 
@@ -137,6 +138,19 @@ class Choice {
                        [](const Ended& each) { return each.pid.has_value(); });
   }
 
+  /// The record of a kill of what is no Python, by its name, beside a training that goes on.
+  [[nodiscard]] bool of_a_stranger(const Clue& record) const {
+    if (record.layer != FailureLayer::host_oom || seen_.progress.empty()) return false;
+    const std::size_t open = record.message.find("Killed process ");
+    const std::size_t name = open == std::string::npos ? open : record.message.find('(', open);
+    if (name == std::string::npos) return false;
+    const std::string_view rest = std::string_view(record.message).substr(name + 1);
+    constexpr std::array<std::string_view, 6> kOurs = {"python", "pt_",      "torchrun",
+                                                       "ray",    "rigwise-", "accelerate"};
+    return std::none_of(kOurs.begin(), kOurs.end(),
+                        [&](std::string_view ours) { return rest.starts_with(ours); });
+  }
+
   [[nodiscard]] Weight weight_of(const Clue& clue) const {
     if (clue.evidence && came_to_its_end()) return Weight::none;
     if (clue.warning && !clue.exception && !seen_.failed && !seen_.progress.empty())
@@ -145,6 +159,7 @@ class Choice {
       case Role::confirmation:
         if (joined(clue)) return Weight::joined;
         if (of_another(clue)) return Weight::logged;
+        if (of_a_stranger(clue) && !seen_.failed) return Weight::none;
         // a program's own error ends with an error of its own
         if (clue.layer == FailureLayer::user_code && !seen_.failed && !seen_.progress.empty())
           return Weight::none;
@@ -373,7 +388,11 @@ class Choice {
 
   /// Does a line hold the words of an exception among others? Then they were said there, not here.
   static bool quotes(const Clue& line, const Clue& said) {
-    if (line.nccl_device) return false;  // NCCL says it before anybody raises it
+    // who reports of an exception, or was torn into its traceback; a program may also say what is
+    // wrong before it raises it
+    if (line.message.find("exception") == std::string::npos &&
+        line.message.find("File \"") == std::string::npos)
+      return false;
     if (line.exception || !said.exception || line.signature != said.signature) return false;
     const std::string_view words = words_of(said);
     return words.size() < said.message.size() && line.message.find(words) != std::string::npos;

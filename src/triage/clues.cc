@@ -583,8 +583,9 @@ void Seeing::add(const LogLine& line, const Stream& stream,
     clue.layer = match->signature->layer;
     clue.about = match->rank;
     if (line.evidence || clue.role == Role::confirmation) clue.bus = bus_of(line.message);
+    if (clue.bus && !clue.pid) clue.pid = number_after(clue.message, "pid=");
     if (match->self && !clue.rank) clue.rank = match->self;
-    clue.pid = match->pid;
+    if (match->pid) clue.pid = match->pid;
   } else {
     clue.layer = layer_of_exception(exception, clue.message, stream.frames);
   }

@@ -199,6 +199,8 @@ FailureLayer layer_of_exception(std::string_view name, std::string_view message,
     return FailureLayer::framework_env;
   const OwnFrames own = own_frames(frames);
   if (own.innermost && name == "TypeError") return FailureLayer::user_code;
+  // a package that misses a name misses a version of another one
+  if (name == "NameError" && own.any && !own.innermost) return FailureLayer::framework_env;
   for (const FrameLayer& each : kSources) {
     if (message.find(each.file) != std::string_view::npos) return each.layer;
   }

@@ -508,5 +508,24 @@ TEST(TriageWhose, AShellThatCouldNotStartItOnAHost) {
   EXPECT_EQ(failure.host, "10.0.0.18");
 }
 
+TEST(TriageSurvived, AKillOfAStrangerBesideATrainingThatGoesOn) {
+  const auto killed = [](const std::string& name) {
+    return "step 1 loss 0.5\nstep 2 loss 0.4\n--- evidence\nMemory cgroup out of memory: Killed "
+           "process 7710 (" +
+           name + ") total-vm:41811204kB, anon-rss:33544120kB\n";
+  };
+  EXPECT_EQ(of(killed("chrome")).layer, FailureLayer::none);
+  EXPECT_EQ(of(killed("pt_main_thread")).layer, FailureLayer::host_oom);
+}
+
+TEST(TriageChoice, AProgramMaySayWhatIsWrongBeforeItRaisesIt) {
+  const std::string said = "[E 12/20/24 08:45:40 driver.h] CUDA Error: out of memory at a.cpp:62\n";
+  const std::string raised = "RuntimeError: CUDA Error: out of memory at a.cpp:62\n";
+  EXPECT_EQ(of(said + raised).first_meaningful->line, 1);
+  const std::string reported =
+      "watchdog thread terminated with exception: CUDA Error: out of memory at a.cpp:62\n";
+  EXPECT_EQ(of(reported + raised).first_meaningful->line, 2);
+}
+
 }  // namespace
 }  // namespace rigwise
