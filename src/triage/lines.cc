@@ -342,6 +342,22 @@ std::optional<WallTime> stamp(std::string_view text, Lines::Minute& minute, std:
   return time;
 }
 
+/// "E0617 09:27:44.801" of glog and Python's launcher, "[E617 09:27:44.801 socket.cpp:752]" of
+/// torch's C++, which leaves the month's first 0 out. They state no year: the one that makes them
+/// no more than a day later than `known_unix_s`. The stamp stays with the message.
+std::optional<double> glog_time(std::string_view text, double known_unix_s) {
+  constexpr std::size_t kLongest = 24;
+  if (text.starts_with('[')) text.remove_prefix(1);
+  if (text.size() < kLongest || std::strchr("IWEF", text[0]) == nullptr || !is_digit(text[1]))
+    return {};
+  const std::size_t digits = text.find_first_not_of("0123456789", 1) - 1;
+  if (digits < 3 || digits > 4) return {};
+  std::string stamp(text.substr(0, kLongest));
+  if (digits == 3) stamp.insert(1, 1, '0');
+  const auto time = parse_wall_time(stamp, known_unix_s);
+  return time && time->has_date ? std::optional(time->unix_s) : std::nullopt;
+}
+
 Peeled peel(std::string_view text, Lines::Minute& minute) {
   Peeled out;
   for (int round = 0; round < kMostPrefixes; ++round) {
@@ -603,7 +619,12 @@ void Lines::line(std::string_view rough) {
   line_.nccl_pid = peeled.nccl.pid;
   line_.nccl_device = peeled.nccl.device;
   line_.actor_pid = peeled.actor_pid;
-  if (peeled.time && peeled.time->has_date) line_.unix_s = peeled.time->unix_s;
+  if (peeled.time && peeled.time->has_date) {
+    line_.unix_s = peeled.time->unix_s;
+    if (peeled.time->has_year) known_unix_s_ = peeled.time->unix_s;
+  } else if (known_unix_s_ > 0) {
+    if (const auto time = glog_time(line_.message, known_unix_s_)) line_.unix_s = time;
+  }
   take_(line_);
 }
 

@@ -62,6 +62,7 @@ class Lines {
   std::optional<int> file_rank_;
   std::string host_;
   Minute minute_;
+  double known_unix_s_ = 0;  // the last stamp that states its year, of any log
   std::size_t logs_ = 0;
   bool torn_ = false;  // a line has begun
 };

@@ -192,6 +192,22 @@ TEST(Triage, Prefixes) {
   }
 }
 
+TEST(Triage, StampsWithoutAYearTakeThatOfTheOthers) {
+  std::vector<double> times;
+  walk(
+      "[rank1]:[E617 09:00:00.100000000 socket.cpp:752] no year is known yet\n"
+      "2025-06-17 09:27:00,000 INFO trainer: step 1\n"
+      "[rank1]:[E617 09:27:44.500000000 socket.cpp:752] three digits\n"
+      "W0617 09:27:45.250000 8810 torch/distributed/run.py:774] four\n"
+      "[W999 09:27:45.250000000 no month] none\n",
+      [&](const triage_parts::LogLine& line) { times.push_back(line.unix_s.value_or(0)); });
+  ASSERT_EQ(times.size(), 5U);
+  EXPECT_EQ(times[0], 0);
+  EXPECT_NEAR(times[2] - times[1], 44.5, 1e-3);
+  EXPECT_NEAR(times[3] - times[1], 45.25, 1e-3);
+  EXPECT_EQ(times[4], times[3]);
+}
+
 TEST(Triage, PatternsTakeNumbers) {
   const auto& table = Signatures::built_in();
   const auto kill = table.match("[1.2] Out of memory: Killed process 812 (python3)");
