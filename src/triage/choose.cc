@@ -138,6 +138,15 @@ class Choice {
                        [](const Ended& each) { return each.pid.has_value(); });
   }
 
+  /// There were steps, and nothing says that it ended badly.
+  [[nodiscard]] bool went_on() const { return !seen_.failed && !seen_.progress.empty(); }
+
+  /// A record from long before a program's first line.
+  [[nodiscard]] bool was_before(const Clue& record) const {
+    constexpr double kCutOff_s = 600;  // of a log whose beginning may be missing
+    return record.unix_s && seen_.began_unix_s && *record.unix_s + kCutOff_s < *seen_.began_unix_s;
+  }
+
   /// The record of a kill of what is no Python, by its name, beside a training that goes on.
   [[nodiscard]] bool of_a_stranger(const Clue& record) const {
     if (record.layer != FailureLayer::host_oom || seen_.progress.empty()) return false;
@@ -152,16 +161,18 @@ class Choice {
   }
 
   [[nodiscard]] Weight weight_of(const Clue& clue) const {
-    if (clue.evidence && came_to_its_end()) return Weight::none;
-    if (clue.warning && !clue.exception && !seen_.failed && !seen_.progress.empty())
-      return Weight::none;  // and it went on
+    if (clue.evidence && (came_to_its_end() || was_before(clue))) return Weight::none;
+    // a warning, or trouble with starting
+    if ((clue.warning || clue.layer == FailureLayer::launcher) && !clue.exception && went_on())
+      return Weight::none;
     switch (clue.role) {
       case Role::confirmation:
         if (joined(clue)) return Weight::joined;
         if (of_another(clue)) return Weight::logged;
         if (of_a_stranger(clue) && !seen_.failed) return Weight::none;
-        // a program's own error ends with an error of its own
-        if (clue.layer == FailureLayer::user_code && !seen_.failed && !seen_.progress.empty())
+        // a program's own error, or a full disk that it writes to, ends with an error of its own
+        if (went_on() &&
+            (clue.layer == FailureLayer::user_code || clue.layer == FailureLayer::storage_space))
           return Weight::none;
         return came_to_its_end() ? Weight::none : Weight::record;
       case Role::raised:
@@ -277,6 +288,7 @@ class Choice {
   [[nodiscard]] bool explained(const Clue& clue) const {
     if (!clue.exception && !clue.evidence) {
       for (const Clue* fatal : fatal_) {
+        if (clue.warning && fatal->layer != clue.layer) return true;
         // figures that are no numbers break what computes with them, but nothing else; an
         // exception that says so says it better
         if (clue.figure && fatal->layer == clue.layer && before(clue, *fatal)) return true;
@@ -406,8 +418,18 @@ class Choice {
     return (event.of_table ? 2 : 0) + (event.chained ? 1 : 0) + (numbered ? 3 : 0);
   }
 
+  /// The kernel may know better what was wrong with an access: the address, by the program's own
+  /// code (Xid 13).
+  [[nodiscard]] FailureLayer layer_of(const Clue& cause) const {
+    const bool by_itself = std::any_of(records_.begin(), records_.end(), [](const Clue* record) {
+      return record->layer == FailureLayer::user_code;
+    });
+    return cause.layer == FailureLayer::gpu_runtime && by_itself ? FailureLayer::user_code
+                                                                 : cause.layer;
+  }
+
   void describe(const Clue& cause, Weight weight, Failure& out) {
-    out.layer = cause.layer;
+    out.layer = layer_of(cause);
     out.first_meaningful = line_of(first_line_of(cause));
     out.host = cause.host;
     out.rank = rank_of_failure(cause, seen_);

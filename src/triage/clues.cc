@@ -99,11 +99,12 @@ std::optional<BusAddress> bus_of(std::string_view text) {
   return bus;
 }
 
-/// "train.py:280: UserWarning: …", "| WARNING |", "[W1112 05:10:43.71 TCPStore.cpp:125]". NCCL's
-/// WARN is its word for errors.
+/// "train.py:280: UserWarning: …", "| WARNING |", "[W1112 05:10:43.71 TCPStore.cpp:125]", "[W
+/// socket.cpp:697]". NCCL's WARN is its word for errors.
 bool is_warning(std::string_view line) {
   const std::size_t glog = line.find("[W");
-  if (glog != std::string_view::npos && glog + 2 < line.size() && is_digit(line[glog + 2]))
+  if (glog != std::string_view::npos && glog + 2 < line.size() &&
+      (is_digit(line[glog + 2]) || line[glog + 2] == ' '))
     return true;
   return line.find("Warning: ") != std::string_view::npos ||
          line.find("WARNING") != std::string_view::npos;
@@ -152,7 +153,10 @@ void Seeing::take(LogLine line) {
   const bool of_launcher = role == Role::teardown || role == Role::ending || role == Role::lost;
   if (table_.open || actor_died_ || of_launcher || bare.starts_with("srun: "))
     read_launcher(bare, line.place);
-  if (!line.evidence) seen_.last_lines[line.place.log] = line.place.line;
+  if (!line.evidence) {
+    seen_.last_lines[line.place.log] = line.place.line;
+    if (!seen_.began_unix_s) seen_.began_unix_s = line.unix_s;
+  }
   if (match && (match->self || match->rank) && role == Role::advice)
     read_introduction(line, *match, stream);
   if (match && match->signature->layer == FailureLayer::collective_timeout) {

@@ -121,6 +121,18 @@ ActorPrefix actor_prefix(std::string_view text) {
   return {behind(text, close + 1), static_cast<int>(*to_integer(text.substr(from, at - from)))};
 }
 
+/// "i.pretrain/0 " of TorchX: role and replica, which is no rank.
+std::size_t replica_prefix(std::string_view text) {
+  std::size_t at = 0;
+  while (at < text.size() && at < 40 &&
+         (is_letter(text[at]) || is_digit(text[at]) || text[at] == '.' || text[at] == '_'))
+    ++at;
+  if (at == 0 || !is_letter(text[0]) || at >= text.size() || text[at] != '/') return 0;
+  const std::size_t number = ++at;
+  while (at < text.size() && at - number < 4 && is_digit(text[at])) ++at;
+  return at > number && at < text.size() && text[at] == ' ' ? at + 1 : 0;
+}
+
 /// 1 of "[ERROR] [axolotl.load_model:544] [PID:29] [RANK:1] …": a logger's groups stay with the
 /// message.
 std::optional<int> rank_in_groups(std::string_view text) {
@@ -139,6 +151,16 @@ std::optional<int> rank_in_groups(std::string_view text) {
     if (at < text.size() && text[at] == ' ') ++at;
   }
   return {};
+}
+
+/// 0 of "INFO:torchtune.utils._logging:[rank 0] wrote …", Python's plain logging.
+std::optional<int> rank_behind_logger(std::string_view text) {
+  const std::size_t level = text.substr(0, 10).find(':');
+  if (level == std::string_view::npos || level < 4 || text[0] < 'A' || text[0] > 'Z') return {};
+  const std::size_t name = text.substr(0, 100).find(':', level + 1);
+  if (name == std::string_view::npos || !lower_equals(text.substr(name + 1), "[rank")) return {};
+  const auto rank = bracketed_rank(text.substr(name + 1));
+  return rank ? rank->rank : std::nullopt;
 }
 
 struct HostPrefix {
@@ -379,6 +401,8 @@ Peeled peel(std::string_view text, Lines::Minute& minute) {
     } else if (const ActorPrefix actor = actor_prefix(text); actor.length > 0) {
       out.actor_pid = actor.pid;
       length = actor.length;
+    } else if (const std::size_t replica = replica_prefix(text)) {
+      length = replica;
     } else if (const HostPrefix node = bracketed_host(text); node.length > 0) {
       out.host = node.host;
       length = node.length;
@@ -394,6 +418,7 @@ Peeled peel(std::string_view text, Lines::Minute& minute) {
   }
   out.rest = text;
   if (!out.rank) out.rank = rank_in_groups(text);
+  if (!out.rank) out.rank = rank_behind_logger(text);
   out.nccl = nccl_prefix(text);
   if (out.host.empty()) out.host = out.nccl.host;
   return out;

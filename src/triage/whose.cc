@@ -70,7 +70,8 @@ class Whose {
     if (who.ranks.empty() && who.untagged > 0 && (who.untagged > 1 || !cause.exception)) {
       // said by nobody, as a GPU's assertions are: the only one whom it stopped
       const std::set<int> complain = complaining(cause);
-      if (complain.size() == 1 && seen_.ranks.size() > 1) return *complain.begin();
+      const bool several = seen_.ranks.size() > 1 || (!complain.empty() && *complain.begin() > 0);
+      if (complain.size() == 1 && several) return *complain.begin();
     }
     // the first of them; what was asked wrongly is nobody's, whoever notices
     if (some_of_all(who.ranks) && cause.layer != FailureLayer::user_config) return cause.rank;

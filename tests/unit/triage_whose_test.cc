@@ -527,5 +527,29 @@ TEST(TriageChoice, AProgramMaySayWhatIsWrongBeforeItRaisesIt) {
   EXPECT_EQ(of(reported + raised).first_meaningful->line, 2);
 }
 
+TEST(TriageWhose, ReplicasAndLoggersPrefixes) {
+  EXPECT_EQ(
+      of("i.pretrain/0 [rank3]: Traceback (most recent call last):\ni.pretrain/0 [rank3]:   File "
+         "\"/t.py\", line 1, in f\ni.pretrain/0 [rank3]: KeyError: 'mixed'\n")
+          .rank,
+      3);
+  EXPECT_EQ(
+      of("[rank 1] waiting\n[rank 2] waiting\nINFO:torchtune.utils._logging:[rank 0] writing a\n"
+         "INFO:torchtune.utils._logging:[rank 0] writing b\n" +
+         timed_out(1, 2, 1, 2))
+          .rank,
+      0);
+}
+
+TEST(TriageSurvived, ARecordFromLongBeforeTheRun) {
+  const auto record = [](const std::string& time) {
+    return "2024-09-11 17:50:01,114 INFO step 1 loss 0.5\n===== dmesg of the host =====\n[Wed Sep "
+           "11 " +
+           time + " 2024] NVRM: Xid (PCI:0000:c1:00): 79, GPU has fallen off the bus.\n";
+  };
+  EXPECT_EQ(of(record("16:07:44")).layer, FailureLayer::none);
+  EXPECT_EQ(of(record("17:55:44")).layer, FailureLayer::hardware_fault);
+}
+
 }  // namespace
 }  // namespace rigwise
