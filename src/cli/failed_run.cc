@@ -153,6 +153,7 @@ void tell_of_hang(const Run& run, Failure& failure) {
 struct Piece {
   std::string room = std::string(kPiece, '\0');
   ssize_t got = 0;  // 0: the end; negative: it cannot be read
+  int error = 0;    // then: errno, which each thread has of its own
   Signatures::Hits hits = {};
 
   [[nodiscard]] std::string_view bytes() const {
@@ -162,6 +163,7 @@ struct Piece {
     do {
       got = ::read(file.get(), room.data(), std::min<std::uint64_t>(most, room.size()));
     } while (got < 0 && errno == EINTR);
+    error = errno;
   }
 };
 
@@ -191,12 +193,15 @@ Status push_file(Triage& triage, const std::filesystem::path& path, const LogNam
   };
   fill(pieces[0]);
   for (std::size_t i = 0;; i = 1 - i) {
-    if (pieces[i].got < 0) return trouble(path);
+    if (pieces[i].got < 0) {
+      errno = pieces[i].error;
+      return trouble(path);
+    }
     if (pieces[i].got == 0) return Ok{};
-    const auto ahead =
+    auto ahead =
         std::async(std::launch::async | std::launch::deferred, [&] { fill(pieces[1 - i]); });
     triage.push(pieces[i].bytes(), pieces[i].hits);
-    ahead.wait();
+    ahead.get();
   }
 }
 

@@ -165,13 +165,16 @@ void LogWriter::push(int index, std::string_view bytes, double t_s) {
     const double now_s = monotonic_s();
     const bool stalled = write_began_s_ && now_s - *write_began_s_ > kStalledAfter_s;
     const bool moves = thread_.joinable() && fast_ && !stalled;
-    const double allowed_s = patience_s_ + kWaitAllowedShare * (now_s - start_monotonic_s_);
+    // of one stand no more than the patience: a rank's peers give up after minutes
+    double allowed_s = patience_s_;
+    if (!stalled && thread_.joinable())
+      allowed_s += kWaitAllowedShare * (now_s - start_monotonic_s_);
     if (failing_ || stream.ring == nullptr || (!moves && waited_s_ >= allowed_s)) {
       stream.lose(bytes.size(), t_s);
       return;
     }
     space_.wait_for(lock, milliseconds(10));
-    waited_s_ += monotonic_s() - now_s;
+    if (!moves) waited_s_ += monotonic_s() - now_s;
   }
 }
 
@@ -260,11 +263,15 @@ bool LogWriter::write_rows(Stream& stream, std::unique_lock<std::mutex>& lock) {
 }
 
 void LogWriter::run() {
-  // A program that prints nothing leaves an empty log, not none.
+  std::unique_lock lock(mutex_);
+  // A program that prints nothing leaves an empty log, not none. To open may hang as a write may.
+  write_began_s_ = monotonic_s();
+  lock.unlock();
   for (auto& stream : streams_) {
     if (stream) open_log(*stream);
   }
-  std::unique_lock lock(mutex_);
+  lock.lock();
+  write_began_s_.reset();
   for (;;) {
     if (!closing_) {
       // Small writes of a chatty program are gathered for a moment; a full queue is not kept

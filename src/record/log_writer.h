@@ -13,8 +13,8 @@
 // and dropped, while everything in the queue, and rows of the tables, are kept and tried again
 // until room returns. A copying thread waits for room in the queue: freely while the writer writes
 // 32 MB/s or more (a burst on a healthy disk, which no training prints for long), not at all where
-// writing fails, else (no run directory yet, a slow or busy disk, a write that hangs) no longer
-// than 10 s and 1 % of the run in all. So a burst reaches the log whole, and a bad disk cannot hold
+// writing fails, else no longer than 10 s (no run directory yet, a write that hangs) and 1 % of the
+// run (a slow or busy disk) in all. So a burst reaches the log whole, and a bad disk cannot hold
 // the command up.
 //
 // Threads: push() from any number of threads; the rest from one owner.

@@ -19,6 +19,9 @@ RanksCounted count_ranks(const RanksAsked& asked, Meeting meeting, const RanksTr
   } else if (asked.elsewhere && trained.count && trained.count < asked.count) {
     if (asked.here && trained.count < asked.here) {
       seen += fmt::format(", of {} that this command was to start", *asked.here);
+    } else if (asked.elastic) {
+      counted.trained.reset();
+      seen += "; how many joined it elsewhere was not seen";
     } else if (meeting == Meeting::met) {
       counted.trained = asked.count;
       seen += ", connected with those elsewhere, whom every step needs";
@@ -48,11 +51,18 @@ void RankCount::look_for_launcher(const std::vector<ProcSample>& tree, int comma
 void RankCount::look_for_others(const std::vector<ProcSample>& tree) {
   if (!asked_.elsewhere || meeting_ == Meeting::met || looks_ == kMostLooks) return;
   ++looks_;
+  bool any = false, all_apart = true;
   for (const ProcSample& process : tree) {
     if (process.role != "rank") continue;
-    meeting_ = meeting_of("/proc", process.pid);
-    if (meeting_ == Meeting::met) return;
+    any = true;
+    const Meeting meeting = meeting_of("/proc", process.pid);
+    if (meeting == Meeting::met) {
+      meeting_ = meeting;
+      return;
+    }
+    all_apart = all_apart && meeting == Meeting::not_met;
   }
+  if (any) meeting_ = all_apart ? Meeting::not_met : Meeting::not_known;
 }
 
 }  // namespace rigwise

@@ -145,6 +145,8 @@ RanksAsked torchrun(const Args& argv, std::size_t from, const RanksContext& cont
       return asked;
     }
     node_count = *most;
+    asked.elastic =
+        colon != std::string::npos && nodes->substr(0, colon) != nodes->substr(colon + 1);
   }
   std::optional<int> local = 1;
   if (per_node) {
@@ -332,8 +334,10 @@ RanksAsked mpirun(const Args& argv, std::size_t from, const RanksContext& contex
   if (const auto count = options.value({"-n", "-np", "--np", "-c", "--n", "--num_proc"})) {
     asked.count = count_of(*count);
     asked.why = launcher + " -n " + *count;
-    if (options.value({"-H", "-host", "--host", "-hosts", "--hosts", "-f", "-hostfile",
-                       "--hostfile", "-machinefile", "--machinefile"}))
+    const auto hosts = options.value({"-H", "-host", "--host", "-hosts", "--hosts"});
+    const bool several = hosts && hosts->find(',') != std::string::npos;
+    if (several ||
+        options.value({"-f", "-hostfile", "--hostfile", "-machinefile", "--machinefile"}))
       asked.spread({});
   } else {
     asked.why = launcher + ": its default depends on the host";

@@ -19,6 +19,7 @@ struct RanksAsked {
   std::optional<int> count = {};  // empty: not stated, or unknown (a shell script)
   bool elsewhere = false;         // not all of them are of this command's process tree
   std::optional<int> here = {};   // then: those that are, where that is known
+  bool elastic = false;           // `count` is what may join at the most
   std::string why = {};           // "torchrun --nproc_per_node 2", "python: one process"
   std::string launcher = {};      // "torchrun", "accelerate", "deepspeed", "mpirun", "srun",
                                   // "horovodrun", "rigwise-engine", "python", "shell",

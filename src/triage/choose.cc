@@ -144,27 +144,30 @@ class Choice {
   /// A record from long before a program's first line.
   [[nodiscard]] bool was_before(const Clue& record) const {
     constexpr double kCutOff_s = 600;  // of a log whose beginning may be missing
-    return record.unix_s && seen_.began_unix_s && *record.unix_s + kCutOff_s < *seen_.began_unix_s;
+    return went_on() && record.unix_s && seen_.began_unix_s &&
+           *record.unix_s + kCutOff_s < *seen_.began_unix_s;
   }
 
-  /// The record of a kill of what is no Python, by its name, beside a training that goes on.
+  /// The record of a kill of what no training is, by its name, beside one that goes on.
   [[nodiscard]] bool of_a_stranger(const Clue& record) const {
     if (record.layer != FailureLayer::host_oom || seen_.progress.empty()) return false;
     const std::size_t open = record.message.find("Killed process ");
     const std::size_t name = open == std::string::npos ? open : record.message.find('(', open);
     if (name == std::string::npos) return false;
     const std::string_view rest = std::string_view(record.message).substr(name + 1);
-    constexpr std::array<std::string_view, 6> kOurs = {"python", "pt_",      "torchrun",
-                                                       "ray",    "rigwise-", "accelerate"};
-    return std::none_of(kOurs.begin(), kOurs.end(),
-                        [&](std::string_view ours) { return rest.starts_with(ours); });
+    constexpr std::array<std::string_view, 15> kStrangers = {
+        "chrom", "firefox", "Web Content", "Isolated", "electron", "code)",  "gnome-", "Xorg",
+        "java)", "node)",   "R)",          "mysqld",   "postgres", "mongod", "redis"};
+    return std::any_of(kStrangers.begin(), kStrangers.end(),
+                       [&](std::string_view name_of) { return rest.starts_with(name_of); });
   }
 
   [[nodiscard]] Weight weight_of(const Clue& clue) const {
     if (clue.evidence && (came_to_its_end() || was_before(clue))) return Weight::none;
     // a warning, or trouble with starting
-    if ((clue.warning || clue.layer == FailureLayer::launcher) && !clue.exception && went_on())
-      return Weight::none;
+    const bool outlived = (clue.warning && clue.layer != FailureLayer::numerics) ||
+                          clue.layer == FailureLayer::launcher;
+    if (outlived && !clue.exception && went_on()) return Weight::none;
     switch (clue.role) {
       case Role::confirmation:
         if (joined(clue)) return Weight::joined;
@@ -230,12 +233,28 @@ class Choice {
     return found == seen_.clues.end() ? cause : *found;
   }
 
+  /// Only where a GPU works can this be raised.
+  static bool proves_the_driver(const Clue& raised) {
+    switch (raised.layer) {
+      case FailureLayer::gpu_oom:
+      case FailureLayer::gpu_runtime:
+      case FailureLayer::hardware_fault:
+      case FailureLayer::data_pipeline:
+      case FailureLayer::rendezvous_network:
+      case FailureLayer::collective_timeout:
+        return true;
+      default:
+        return false;
+    }
+  }
+
   /// A warning that the driver does not work, where an exception then speaks of a GPU: what comes
   /// of none differs from program to program.
   [[nodiscard]] bool foretells(const Clue& clue) const {
     if (clue.layer != FailureLayer::driver || clue.evidence || clue.exception) return false;
     return std::any_of(seen_.clues.begin(), seen_.clues.end(), [&](const Clue& later) {
-      if (!later.exception || !before(clue, later) || survived(later)) return false;
+      if (!later.exception || proves_the_driver(later) || !before(clue, later) || survived(later))
+        return false;
       const std::string words = lower(later.message);
       return words.find("cuda") != std::string::npos || words.find("gpu") != std::string::npos ||
              words.find("nccl") != std::string::npos;

@@ -110,6 +110,11 @@ bool is_warning(std::string_view line) {
          line.find("WARNING") != std::string_view::npos;
 }
 
+/// All that is asked of a set is whether it has one member: no more than two are kept.
+void insert_of_two(std::set<int>& set, int member) {
+  if (set.size() < 2) set.insert(member);
+}
+
 /// Frames of what only reports of a training to somebody.
 bool is_telemetry(std::string_view frames) {
   constexpr std::array<std::string_view, 5> kPlaces = {"/wandb/", "/mlflow/", "/comet_ml/",
@@ -205,12 +210,15 @@ void Seeing::read_introduction(const LogLine& line, const Signatures::Match& mat
   }
   const int self = *match.self;
   if (match.pid) {
-    if (seen_.rank_of_pid.size() < kMostEnded) seen_.rank_of_pid[*match.pid] = self;
+    // a local rank, and a process of one host: of the first host they say which rank it is
+    if (seen_.rank_of_pid.size() < kMostEnded && seen_.hosts.size() <= 1)
+      seen_.rank_of_pid[*match.pid] = self;
   } else if (line.nccl_pid) {
     if (rank_of_nccl_.size() < kMostRanks)
       rank_of_nccl_[{std::string(line.host), *line.nccl_pid}] = self;
     const auto bus = bus_of(line.message);
-    if (bus && seen_.ranks_of_bus.size() < kMostRanks) seen_.ranks_of_bus[*bus].insert(self);
+    if (bus && seen_.ranks_of_bus.size() < kMostRanks)
+      insert_of_two(seen_.ranks_of_bus[*bus], self);
   } else {  // the next traceback is its own
     stream.speaker = self;
   }
@@ -218,6 +226,9 @@ void Seeing::read_introduction(const LogLine& line, const Signatures::Match& mat
 
 /// What a watchdog says of its rank's collectives.
 void Seeing::read_collective(const LogLine& line, std::optional<int> self) {
+  const std::size_t group = line.message.find("[PG ID ");
+  if (group != std::string_view::npos && !line.message.substr(group + 7).starts_with("0 "))
+    seen_.several_groups = true;  // each counts for itself
   if (!self) self = line.rank ? line.rank : number_after(line.message, "Rank");
   if (!self || (!seen_.collectives.contains(*self) && seen_.collectives.size() >= kMostRanks))
     return;
@@ -310,6 +321,7 @@ void Seeing::place(const LogLine& line) {
   if (line.place.log != last_.log || line.place.section != last_.section) {
     streams_.clear();
     table_ = {};
+    actor_died_ = false;
   }
   last_ = line.place;
   if (line.rank && !line.evidence) hear(line);
@@ -324,7 +336,7 @@ void Seeing::hear(const LogLine& line) {
   const std::pair section(line.place.log, line.place.section);
   if (seen_.speakers.size() < kMostSections) seen_.speakers[section].insert(*line.rank);
   if (!line.host.empty() && seen_.speakers_of_host.size() < kMostHosts)
-    seen_.speakers_of_host[std::string(line.host)].insert(*line.rank);
+    insert_of_two(seen_.speakers_of_host[std::string(line.host)], *line.rank);
   if (spoken_.size() < kMostSpoken) spoken_.emplace_back(*line.rank, clean_text(line.message, 400));
 }
 
@@ -397,7 +409,7 @@ void Seeing::read_launcher(std::string_view bare, const Place& place) {
     actor_died_ = false;
     const auto pid = number_after(bare, "pid");
     const auto known = seen_.rank_of_pid.find(pid.value_or(0));
-    if (known != seen_.rank_of_pid.end()) add_ended({place, known->second, pid, -SIGKILL, true});
+    if (known != seen_.rank_of_pid.end()) add_ended({place, known->second, pid, 1, true});
   } else if (bare.find("Global rank ") != std::string_view::npos) {  // Composer
     const auto code = ending_in(bare);
     if (code)

@@ -81,8 +81,9 @@ struct Seen {
   std::optional<int> talking = {};  // the only rank that spoke for some lines, of no step, before a
                                     // collective timed out
   std::optional<double> began_unix_s = {};  // the first dated line of a program
-  bool nccl = false;                        // NCCL or its watchdog spoke
-  bool failed = false;                      // an exit code, a signal or an exception at the end
+  bool several_groups = false;  // watchdogs of others than the default process group spoke
+  bool nccl = false;            // NCCL or its watchdog spoke
+  bool failed = false;          // an exit code, a signal or an exception at the end
   std::map<std::size_t, std::int64_t> last_lines = {};  // that say something, by log
 };
 

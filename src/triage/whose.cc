@@ -190,6 +190,7 @@ class Whose {
   /// with another operation or size than all others.
   [[nodiscard]] std::optional<int> odd_one_out(const Clue& cause) const {
     if (cause.layer != FailureLayer::collective_timeout || !cause.rank) return {};
+    if (seen_.several_groups) return {};
     const auto waited = seen_.collectives.find(*cause.rank);
     if (waited == seen_.collectives.end() || !waited->second.timed_out) return {};
     std::set<int> behind;

@@ -113,6 +113,7 @@ TEST(RanksAsked, OwnOnesAndThoseElsewhere) {
            Spread{"deepspeed --num_gpus 2 --num_nodes 2 t.py", true, 0},
            Spread{"mpirun -np 2 python t.py", false, 0},
            Spread{"mpirun -np 2 -H a,b python t.py", true, 0},
+           Spread{"mpirun -np 2 -H localhost:2 python t.py", false, 0},
            Spread{"srun -n 2 python t.py", true, 0},
            Spread{"python t.py", false, 0},
            Spread{"rigwise-engine train --ranks 2", false, 0},
@@ -144,6 +145,11 @@ TEST(RanksCounted, ThoseElsewhereCountWhereTheyMet) {
   asked.spread({});
   EXPECT_EQ(count_ranks(asked, Meeting::met, two).trained, 4);
   EXPECT_FALSE(count_ranks(asked, Meeting::not_met, two).trained);
+
+  // "--nnodes 1:4": how many joined is not known by how many may
+  RanksAsked elastic{.count = 8, .elastic = true, .why = "torchrun", .launcher = "torchrun"};
+  elastic.spread(2);
+  EXPECT_FALSE(count_ranks(elastic, Meeting::met, two).trained);
 
   const RanksAsked python{.count = 1, .why = "python: one process", .launcher = "python"};
   const RanksCounted own = count_ranks(python, Meeting::not_known, two);

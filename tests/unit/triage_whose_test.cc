@@ -448,6 +448,11 @@ TEST(TriageSurvived, AWarningIsNoFailureWhereTheTrainingWentOn) {
             FailureLayer::gpu_oom);
 }
 
+TEST(TriageSurvived, ALossThatIsNoNumberIsMoreThanAWarning) {
+  EXPECT_EQ(of("WARNING:root:step 1 loss 2.1\nWARNING:root:step 2 loss nan\n").layer,
+            FailureLayer::numerics);
+}
+
 TEST(TriageSurvived, AThreadThatReportsToSomebodyIsNotTheTraining) {
   const auto thread = [](const std::string& file) {
     return "Exception in thread ChkStopThr:\nTraceback (most recent call last):\n  File \"" + file +
