@@ -38,7 +38,7 @@ RanksCounted count_ranks(const RanksAsked& asked, Meeting meeting, const RanksTr
 
 void RankCount::look_for_launcher(const std::vector<ProcSample>& tree, int command, double t_s,
                                   const RanksContext& context) {
-  if (asked_.count || t_s > kLaunchedBy_s) return;
+  if (t_s > kLaunchedBy_s) return;
   std::vector<std::vector<std::string>> lines = {command_line_of(command)};
   for (const ProcSample& process : tree) {
     if (process.pid != command && lines.size() < kMostCommandLines)

@@ -28,7 +28,7 @@ class RankCount {
   RankCount(const std::vector<std::string>& argv, const RanksContext& context)
       : asked_(ranks_asked_of(argv, context)) {}
 
-  /// Now and then: what a shell started.
+  /// Now and then, as long as no number was asked for: what a shell started.
   void look_for_launcher(const std::vector<ProcSample>& tree, int command, double t_s,
                          const RanksContext& context);
   /// At ticks behind the first step: with whom the ranks talk. A few looks tell.

@@ -488,8 +488,10 @@ void Recorder::slow_tick(double t_s) {
   for (const ProcSample& process : sampler_->tree()) pids.push_back(process.pid);
   watch_->look_at_tree(pids, t_s);
   for (const auto& path : watch_->outputs()) sampler_->watch_path(path);
-  ranks_.look_for_launcher(sampler_->tree(), command_, t_s, ranks_context());
-  note_ranks();
+  if (!info_.ranks_asked) {
+    ranks_.look_for_launcher(sampler_->tree(), command_, t_s, ranks_context());
+    note_ranks();
+  }
   ::malloc_trim(0);
 }
 

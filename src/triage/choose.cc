@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <csignal>
+#include <initializer_list>
 
 #include "base/text.h"
 #include "rigwise/triage.h"
@@ -138,6 +139,10 @@ class Choice {
                        [](const Ended& each) { return each.pid.has_value(); });
   }
 
+  static bool is_of(const Clue& clue, std::initializer_list<FailureLayer> layers) {
+    return std::find(layers.begin(), layers.end(), clue.layer) != layers.end();
+  }
+
   /// There were steps, and nothing says that it ended badly.
   [[nodiscard]] bool went_on() const { return !seen_.failed && !seen_.progress.empty(); }
 
@@ -148,9 +153,9 @@ class Choice {
            *record.unix_s + kCutOff_s < *seen_.began_unix_s;
   }
 
-  /// The record of a kill of what no training is, by its name, beside one that goes on.
-  [[nodiscard]] bool of_a_stranger(const Clue& record) const {
-    if (record.layer != FailureLayer::host_oom || seen_.progress.empty()) return false;
+  /// The record of a kill of what no training is, by its name.
+  static bool of_a_stranger(const Clue& record) {
+    if (record.layer != FailureLayer::host_oom) return false;
     const std::size_t open = record.message.find("Killed process ");
     const std::size_t name = open == std::string::npos ? open : record.message.find('(', open);
     if (name == std::string::npos) return false;
@@ -172,10 +177,9 @@ class Choice {
       case Role::confirmation:
         if (joined(clue)) return Weight::joined;
         if (of_another(clue)) return Weight::logged;
-        if (of_a_stranger(clue) && !seen_.failed) return Weight::none;
         // a program's own error, or a full disk that it writes to, ends with an error of its own
-        if (went_on() &&
-            (clue.layer == FailureLayer::user_code || clue.layer == FailureLayer::storage_space))
+        if (went_on() && (of_a_stranger(clue) ||
+                          is_of(clue, {FailureLayer::user_code, FailureLayer::storage_space})))
           return Weight::none;
         return came_to_its_end() ? Weight::none : Weight::record;
       case Role::raised:
@@ -235,17 +239,9 @@ class Choice {
 
   /// Only where a GPU works can this be raised.
   static bool proves_the_driver(const Clue& raised) {
-    switch (raised.layer) {
-      case FailureLayer::gpu_oom:
-      case FailureLayer::gpu_runtime:
-      case FailureLayer::hardware_fault:
-      case FailureLayer::data_pipeline:
-      case FailureLayer::rendezvous_network:
-      case FailureLayer::collective_timeout:
-        return true;
-      default:
-        return false;
-    }
+    return is_of(raised, {FailureLayer::gpu_oom, FailureLayer::gpu_runtime,
+                          FailureLayer::hardware_fault, FailureLayer::data_pipeline,
+                          FailureLayer::rendezvous_network, FailureLayer::collective_timeout});
   }
 
   /// A warning that the driver does not work, where an exception then speaks of a GPU: what comes
@@ -289,39 +285,33 @@ class Choice {
 
   /// Can no figure of the training have brought it about?
   static bool is_apart(const Clue& fatal) {
-    switch (fatal.layer) {
-      case FailureLayer::gpu_oom:
-      case FailureLayer::host_oom:
-      case FailureLayer::storage_space:
-      case FailureLayer::storage_io_permission:
-      case FailureLayer::driver:
-      case FailureLayer::hardware_fault:
-        return true;
-      default:
-        return false;
-    }
+    return is_of(fatal, {FailureLayer::gpu_oom, FailureLayer::host_oom, FailureLayer::storage_space,
+                         FailureLayer::storage_io_permission, FailureLayer::driver,
+                         FailureLayer::hardware_fault});
+  }
+
+  /// Does an exception that ended a process say better what was wrong than what was told before?
+  static bool overrides(const Clue& fatal, const Clue& told) {
+    const bool same = fatal.layer == told.layer;
+    if (told.warning && !same) return true;
+    if (!before(told, fatal)) return false;
+    if (same) return told.figure;
+    // figures that are no numbers break what computes with them, but nothing else
+    if (told.figure && !is_apart(fatal)) return false;
+    return fatal.place.log == told.place.log && fatal.place.section == told.place.section &&
+           fatal.rank == told.rank;
   }
 
   /// An exception of another kind that ended the process which told of this one and went on, or a
   /// record of a GPU's trouble beside what the GPU's user saw of it.
   [[nodiscard]] bool explained(const Clue& clue) const {
-    if (!clue.exception && !clue.evidence) {
-      for (const Clue* fatal : fatal_) {
-        if (clue.warning && fatal->layer != clue.layer) return true;
-        // figures that are no numbers break what computes with them, but nothing else; an
-        // exception that says so says it better
-        if (clue.figure && fatal->layer == clue.layer && before(clue, *fatal)) return true;
-        if (clue.figure && !is_apart(*fatal)) continue;
-        const bool one_process = fatal->place.log == clue.place.log &&
-                                 fatal->place.section == clue.place.section &&
-                                 fatal->rank == clue.rank;
-        if (one_process && fatal->layer != clue.layer && before(clue, *fatal)) return true;
-      }
-    }
-    const bool of_gpu = clue.layer == FailureLayer::gpu_runtime ||
-                        clue.layer == FailureLayer::hardware_fault ||
-                        clue.layer == FailureLayer::driver;
-    if (!of_gpu) return false;
+    const bool only_told = !clue.exception && !clue.evidence;
+    if (only_told && std::any_of(fatal_.begin(), fatal_.end(),
+                                 [&](const Clue* fatal) { return overrides(*fatal, clue); }))
+      return true;
+    if (!is_of(clue,
+               {FailureLayer::gpu_runtime, FailureLayer::hardware_fault, FailureLayer::driver}))
+      return false;
     return std::any_of(records_.begin(), records_.end(), [&](const Clue* record) {
       // of what a tool says of the machine, only the kernel knows more
       const bool kernels =

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <csignal>
 #include <cstring>
 
@@ -63,18 +64,15 @@ std::optional<std::int64_t> work_after(std::string_view text, std::string_view n
 }
 
 std::optional<std::int64_t> hex_at(std::string_view text, std::size_t& at) {
-  std::int64_t value = 0;
-  const std::size_t from = at;
-  for (; at < text.size() && at - from < 12; ++at) {
-    const char c = text[at];
-    const int digit = is_digit(c)            ? c - '0'
-                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                             : -1;
-    if (digit < 0) break;
-    value = value * 16 + digit;
-  }
-  return at > from ? std::optional(value) : std::nullopt;
+  constexpr std::size_t kLongest = 12;
+  if (at > text.size()) return {};
+  const std::string_view digits = text.substr(at, kLongest);
+  std::uint64_t value = 0;
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+  if (error != std::errc()) return {};
+  at += static_cast<std::size_t>(end - digits.data());
+  return static_cast<std::int64_t>(value);
 }
 
 /// NCCL's "busId 3b000" is domain, bus, device and function; the driver's "PCI:0000:3b:00" the same
@@ -281,6 +279,8 @@ std::optional<Signatures::Match> Seeing::match_of(const LogLine& line, std::stri
 }
 
 Seen Seeing::finish() {
+  constexpr int kSome = 2;
+  if (last_times_ >= kSome) seen_.talking = last_rank_;
   for (Clue& clue : seen_.clues) {
     if (clue.exception && !clue.rank) clue.named_by = who_named(clue.message);
   }
@@ -342,16 +342,10 @@ void Seeing::hear(const LogLine& line) {
 
 /// Who speaks while the others wait? Not for whom a logger speaks: of its steps anyone could.
 void Seeing::hear_out(const LogLine& line, bool of_step) {
-  constexpr int kSome = 2;
   if (timed_out_ || !line.rank || line.evidence) return;
   if (line.rank != last_rank_) last_times_ = 0;
   last_rank_ = line.rank;
   last_times_ = of_step ? 0 : last_times_ + 1;
-  if (last_times_ >= kSome) {
-    seen_.talking = last_rank_;
-  } else {
-    seen_.talking.reset();
-  }
 }
 
 /// The one rank that spoke of what the message quotes ('runs/step-400/rank_01.pt') before.
